@@ -1,0 +1,164 @@
+"""The websocket that an agent or a router dials to central: connect, say hello, keep talking, dial again."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import aiohttp
+
+from supervisord_cp.wire import messages as m
+from supervisord_cp.wire.codec import MAX_MESSAGE_BYTES, BadMessage, decode, encode
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_S: Final = 0.1
+LONGEST_DELAY_S: Final = 2.0
+QUEUE_LIMIT: Final = 1000
+
+CallHandler = Callable[[str, dict[str, str | int | float | bool | None]], AsyncIterator[str]]
+
+
+class CentralLink:
+    """One connection to central, made again whenever it breaks.
+
+    Everything runs on the loop that awaits `run()`. Callbacks are plain functions and must not block.
+    `on_message` gets everything but calls, which go to `on_call`: an async generator of text pieces.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        path: str,
+        token: Callable[[], str],
+        hello: Callable[[], m.Hello],
+        on_message: Callable[[m.Message], None],
+        on_up: Callable[[m.Welcome], None] = lambda welcome: None,
+        on_down: Callable[[str], None] = lambda why: None,
+        on_call: CallHandler | None = None,
+    ) -> None:
+        self._url = url.rstrip("/") + path
+        self._token = token
+        self._hello = hello
+        self._on_message = on_message
+        self._on_up = on_up
+        self._on_down = on_down
+        self._on_call = on_call
+        self._outbox: asyncio.Queue[m.Message] | None = None
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._said = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether central has welcomed us and the connection stands."""
+        return self._outbox is not None
+
+    def send(self, message: m.Message) -> bool:
+        """Queue a message. False: not connected (nothing is kept; say it again after `on_up`)."""
+        if self._outbox is None:
+            return False
+        try:
+            self._outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Dial and talk until cancelled."""
+        delay = FIRST_DELAY_S
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                try:
+                    welcomed = await self._talk(session)
+                    why = "central closed the connection"
+                except (aiohttp.ClientError, TimeoutError, OSError, BadMessage) as error:
+                    welcomed = self.connected
+                    why = str(error) or type(error).__name__
+                finally:
+                    was_up, self._outbox = self.connected, None
+                    await self._end_calls()
+                if was_up or welcomed:
+                    delay = FIRST_DELAY_S
+                    self._on_down(why)
+                if why != self._said:
+                    self._said = why
+                    log.warning("no connection to central at %s: %s; trying again", self._url, why)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(LONGEST_DELAY_S, delay * 2)
+
+    async def _talk(self, session: aiohttp.ClientSession) -> bool:
+        headers = {"Authorization": f"Bearer {token}"} if (token := self._token()) else {}
+        async with session.ws_connect(
+            self._url, headers=headers, heartbeat=10.0, max_msg_size=MAX_MESSAGE_BYTES, compress=0
+        ) as socket:
+            await socket.send_str(encode(self._hello()))
+            async with asyncio.timeout(10.0):
+                first = await self._receive(socket)
+            if isinstance(first, m.Refused):
+                raise aiohttp.ClientError(f"central refuses: {first.message}")
+            if not isinstance(first, m.Welcome):
+                return False
+            outbox: asyncio.Queue[m.Message] = asyncio.Queue(QUEUE_LIMIT)
+            self._outbox = outbox
+            self._said = ""
+            sender = asyncio.create_task(self._send_all(socket, outbox))
+            try:
+                self._on_up(first)
+                while (message := await self._receive(socket)) is not None:
+                    self._dispatch(message)
+            finally:
+                sender.cancel()
+                with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
+                    await sender
+            return True
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> m.Message | None:
+        while True:
+            frame = await socket.receive()
+            if frame.type is aiohttp.WSMsgType.TEXT:
+                try:
+                    return decode(frame.data)
+                except BadMessage as error:
+                    log.warning("message from central skipped: %s", error)
+            elif frame.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
+                return None
+            elif frame.type is aiohttp.WSMsgType.ERROR:
+                raise aiohttp.ClientError(str(socket.exception()))
+
+    async def _send_all(
+        self, socket: aiohttp.ClientWebSocketResponse, outbox: asyncio.Queue[m.Message]
+    ) -> None:
+        while True:
+            await socket.send_str(encode(await outbox.get()))
+
+    def _dispatch(self, message: m.Message) -> None:
+        if isinstance(message, m.Call):
+            task = asyncio.create_task(self._answer(message))
+            self._calls[message.id] = task
+            task.add_done_callback(lambda _: self._calls.pop(message.id, None))
+        elif isinstance(message, m.CallCancel):
+            if (unwanted := self._calls.get(message.id)) is not None:
+                unwanted.cancel()
+        else:
+            self._on_message(message)
+
+    async def _answer(self, call: m.Call) -> None:
+        try:
+            if self._on_call is None:
+                raise LookupError(f"no method {call.method}")
+            async for piece in self._on_call(call.method, call.params):
+                self.send(m.CallChunk(id=call.id, data=piece))
+        except Exception as error:  # whatever a call does wrong is the caller's to read
+            self.send(m.CallChunk(id=call.id, done=True, error=str(error) or type(error).__name__))
+        else:
+            self.send(m.CallChunk(id=call.id, done=True))
+
+    async def _end_calls(self) -> None:
+        tasks = list(self._calls.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

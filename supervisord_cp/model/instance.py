@@ -1,0 +1,117 @@
+"""Instances as they are observed."""
+
+from enum import StrEnum
+
+from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, InstanceId, Value
+from supervisord_cp.model.reason import NO_REASON, Reason
+
+
+class InstanceState(StrEnum):
+    """The states that users see."""
+
+    GATED = "gated"
+    STARTING = "starting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    RELEASING = "releasing"
+    SLEEPING = "sleeping"
+    CRASHED = "crashed"
+    BACKOFF = "backoff"
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"
+    UNLISTED = "unlisted"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "InstanceState":
+        return cls.UNKNOWN
+
+
+class Phase(StrEnum):
+    """How far a start has come."""
+
+    NONE = ""
+    SPAWNED = "spawned"
+    LOADING = "loading weights"
+    COMPILING = "compiling"
+    WARMING = "warming up"
+    READY = "ready"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Phase":
+        return cls.NONE
+
+
+class ExitCause(StrEnum):
+    """Why an engine ended. An exit that nobody asked for is a failure, with exit code 0 too."""
+
+    REQUESTED = "requested"
+    CONFIGURATION = "configuration"
+    PORT_TAKEN = "port_taken"
+    ENGINE_DEAD = "engine_dead"
+    KILLED = "killed"
+    HOST_MEMORY = "host_memory"
+    SPAWN_FAILED = "spawn_failed"
+    START_TIMEOUT = "start_timeout"
+    KEEPER_LOST = "keeper_lost"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "ExitCause":
+        return cls.UNKNOWN
+
+
+class LastExit(Value, frozen=True, kw_only=True):
+    """How the previous incarnation ended."""
+
+    code: int | None = None
+    signal: int | None = None
+    cause: ExitCause = ExitCause.UNKNOWN
+    age_s: float = 0.0
+    detail: str = ""
+    """One line of evidence, such as the last error of its log; redacted."""
+
+
+class EngineLoad(Value, frozen=True, kw_only=True):
+    """What an engine's own metrics say. None is unknown, which is not zero."""
+
+    running: int | None = None
+    waiting: int | None = None
+    kv_cache_usage: float | None = None
+    """Ratio, 0 to 1."""
+    prompt_tokens_total: float | None = None
+    generation_tokens_total: float | None = None
+    preemptions_total: float | None = None
+    age_ms: int = 0
+
+
+class InstanceStatus(Value, frozen=True, kw_only=True):
+    """One instance as its agent sees it."""
+
+    id: InstanceId
+    deployment: DeploymentName
+    engine: str
+    revision: str
+    incarnation: Incarnation = Incarnation("")
+    """"" while nothing was ever spawned."""
+    state: InstanceState = InstanceState.GATED
+    reason: Reason = NO_REASON
+    phase: Phase = Phase.NONE
+    eta_s: float | None = None
+    pid: int | None = None
+    url: str = ""
+    """`http://host:port`, "" while there is none."""
+    devices: tuple[DeviceId, ...] = ()
+    restart: int = 0
+    """The restart count of the desired state that this incarnation satisfies."""
+    restarts: int = 0
+    """Unrequested exits since the instance was created."""
+    uptime_s: float = 0.0
+    """Of this incarnation since it became ready."""
+    load: EngineLoad | None = None
+    last_exit: LastExit | None = None
+    served_names: tuple[str, ...] = ()
+    max_concurrency: int = 0
+    listed: bool = True
+    """False when the desired state does not mention it."""

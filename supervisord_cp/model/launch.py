@@ -1,0 +1,92 @@
+"""What is launched: a typed launch specification, and the digest that names its revision."""
+
+import hashlib
+from enum import StrEnum
+
+import msgspec
+
+from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, Value
+
+ArgValue = bool | int | float | str | list[bool | int | float | str]
+"""The value of an engine flag: `True` is the bare flag, `False` leaves it out, a list repeats its values."""
+
+
+class EngineKind(StrEnum):
+    """What kind of engine a deployment runs."""
+
+    VLLM = "vllm"
+    FAKE = "fake"
+    COMMAND = "command"
+    NONE = "none"
+
+
+class LaunchSpec(Value, frozen=True, kw_only=True):
+    """Everything that decides how a deployment's engine is started, the same for all its replicas.
+
+    Secrets never travel in it: they come from the node's own environment or files.
+    """
+
+    engine: EngineKind
+    model: str
+    served_names: tuple[str, ...]
+    executable: str = ""
+    """The program, looked up on the node's PATH when it has no slash; "" is the engine's default."""
+    args: dict[str, ArgValue] = {}
+    """Engine flags without their leading dashes, in the engine's own spelling."""
+    env: dict[str, str] = {}
+    gpus: int = 1
+    """Devices per replica."""
+    command: tuple[str, ...] = ()
+    """engine `command` only: argv, with `{port}`, `{host}`, `{model}` and `{devices}` filled in."""
+    ready_path: str = "/health"
+    start_timeout_s: float = 1800.0
+    stop_grace_s: float = 30.0
+
+
+def revision_of(spec: LaunchSpec) -> str:
+    """The digest that names a revision: equal specs, equal revisions, on every machine."""
+    encoded = msgspec.json.encode(spec, order="sorted")
+    return hashlib.blake2b(encoded, digest_size=5).hexdigest()
+
+
+class RunState(StrEnum):
+    """What is wanted of an instance."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class DesiredInstance(Value, frozen=True, kw_only=True):
+    """One instance that central wants on a node."""
+
+    id: InstanceId
+    deployment: DeploymentName
+    revision: str
+    spec: LaunchSpec
+    devices: tuple[DeviceId, ...]
+    run: RunState = RunState.RUNNING
+    draining: bool = False
+    """Routers have been told to send nothing new; the engine runs on until `run` changes."""
+    restart: int = 0
+    """Raised by one for each restart asked for; the agent restarts when its own count is lower."""
+    max_concurrency: int = 0
+    """Requests at once that routers send to it; 0 is no limit."""
+
+
+class Generation(Value, frozen=True, kw_only=True):
+    """Which publication of the desired state: counters are compared within an epoch only."""
+
+    epoch: str
+    counter: int
+
+
+class DesiredNode(Value, frozen=True, kw_only=True):
+    """The desired state of one node. What it does not mention is kept."""
+
+    node: str
+    generation: Generation
+    acknowledged: int
+    """The sequence number of the full report of this connection that this state takes into account;
+    removals are refused without one."""
+    instances: tuple[DesiredInstance, ...] = ()
+    removals: tuple[InstanceId, ...] = ()

@@ -1,0 +1,64 @@
+"""A request as routing policies see it, what they may choose from, and what was decided."""
+
+from enum import IntEnum
+
+from supervisord_cp.model.base import DeploymentName, Incarnation, InstanceId, Value
+from supervisord_cp.model.fleet import RoutedInstance
+
+
+class RequestPriority(IntEnum):
+    """Lower is sooner."""
+
+    CRITICAL = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+    BACKGROUND = 4
+
+
+class RoutingRequest(Value, frozen=True, kw_only=True):
+    """What is known of a request before it is forwarded. Work is measured in tokens."""
+
+    id: str
+    deployment: DeploymentName
+    model: str = ""
+    """The name the client asked for: a served name, an alias or an adapter."""
+    path: str = ""
+    prompt_tokens: int = 0
+    """Estimated from the body's bytes and a learned ratio."""
+    max_tokens: int | None = None
+    stream: bool = False
+    session: str = ""
+    key: str = ""
+    """The name of the client's API key, "" without keys."""
+    priority: RequestPriority = RequestPriority.NORMAL
+    deadline_ms: int | None = None
+    """What is left of the client's deadline on arrival."""
+
+
+class Candidate(Value, frozen=True, kw_only=True):
+    """One instance that a request may go to, with the work that this router has booked on it."""
+
+    instance: RoutedInstance
+    inflight: int = 0
+    """Open leases of this router."""
+    booked_prefill: int = 0
+    """Tokens of prompts dispatched whose first byte has not come yet."""
+    booked_decode: int = 0
+    """Tokens still expected from the open leases."""
+
+    @property
+    def booked(self) -> int:
+        return self.booked_prefill + self.booked_decode
+
+
+class RouteDecision(Value, frozen=True, kw_only=True):
+    """Where a request goes, and what was considered."""
+
+    request: str
+    pick: InstanceId
+    incarnation: Incarnation
+    alternates: tuple[InstanceId, ...] = ()
+    scores: dict[str, float] = {}
+    policy: str = ""
+    snapshot_version: int = 0
