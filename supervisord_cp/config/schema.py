@@ -37,7 +37,7 @@ class CentralConfig(Value, frozen=True, kw_only=True):
     state_dir: Path = Path("/var/lib/supervisord-cp/central")
     """Overrides, placements, decisions and events are kept here."""
     tokens_file: Path | None = None
-    """Lines `role: token`, role = agent, operator or viewer. Required as soon as a listener is not loopback."""
+    """Lines `role: token`, role = agent, operator or viewer; required off loopback."""
     gpu_budget: int = 0
     """GPUs that all deployments together may use; 0 = all."""
     start_router: bool = True

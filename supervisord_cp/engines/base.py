@@ -1,0 +1,103 @@
+"""What differs between engines: argv, environment, capabilities, readiness, metrics, log phases, exits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from supervisord_cp.model.base import DeviceId, Value
+from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
+from supervisord_cp.model.launch import LaunchSpec
+
+
+class Capabilities(Value, frozen=True, kw_only=True):
+    """What an installed engine can do, found by looking at it, not by assuming."""
+
+    executable: str
+    """Absolute path of the program."""
+    version: str = ""
+    """"" when it could not be found out."""
+    flags: frozenset[str] = frozenset()
+    """Flags known to exist (without dashes), among those that we would like to use."""
+
+
+class LaunchContext(Value, frozen=True, kw_only=True):
+    """What the agent decides for one incarnation."""
+
+    host: str
+    port: int
+    device_kind: str
+    """`cuda` or `cpu`."""
+    devices: tuple[DeviceId, ...]
+    device_indexes: tuple[int, ...] = ()
+    """NVML indexes of `devices`, in order; empty on cpu."""
+    nonce: str
+    instance: str
+    api_key: str = ""
+    """"" on loopback."""
+    internal_ports: int = 0
+    """Base of a block of ports for the engine's own use; 0 = none."""
+    dev_mode: bool = False
+
+
+class PreparedLaunch(Value, frozen=True, kw_only=True):
+    """What is executed."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    """Added to the agent's own (cleaned) environment; may hold secrets."""
+    secrets: frozenset[str] = frozenset()
+    """Names in `env` that must never be shown."""
+
+
+class LaunchRefused(Exception):
+    """The specification cannot be launched; the text says why and what to do."""
+
+
+class Engine(Protocol):
+    """One kind of engine."""
+
+    kind: str
+    metrics_path: str
+    """"" when the engine has no Prometheus metrics."""
+
+    def probe(self, executable: str) -> Capabilities:
+        """Find the program and what it can do. Blocking (may run a program); the caller uses a thread.
+
+        Raises:
+            LaunchRefused: it is not there or cannot be run.
+        """
+        ...
+
+    def prepare(self, spec: LaunchSpec, context: LaunchContext, found: Capabilities) -> PreparedLaunch:
+        """The command line and environment of one incarnation. Pure.
+
+        Raises:
+            LaunchRefused: a flag that we own (host, port, api-key) is set by the user, and the like.
+        """
+        ...
+
+    def ready_path(self, spec: LaunchSpec) -> str:
+        """The path that answers 200 when the engine serves."""
+        ...
+
+    def load(self, page: str) -> EngineLoad:
+        """The figures of a metrics page; what is not on it is None. Quick: pages have 100 kB."""
+        ...
+
+    def phase(self, line: str) -> Phase | None:
+        """The start-up phase that a log line announces, if any; tolerant of versions."""
+        ...
+
+    def classify(self, code: int | None, signal: int | None, log_tail: str, was_ready: bool) -> ExitCause:
+        """Why an unrequested exit happened."""
+        ...
+
+
+Engines = Mapping[str, Engine]
+"""By kind; `engines.registry.all_engines()` makes it."""
+
+
+def local_model(model: str) -> Path | None:
+    """The folder of a model that is a path, None when it is a hub id."""
+    path = Path(model)
+    return path if path.is_absolute() or model.startswith(("./", "../")) else None
