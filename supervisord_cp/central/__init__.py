@@ -1,0 +1,1 @@
+"""The central daemon: learns the fleet from agents, decides, publishes desired state and snapshots."""

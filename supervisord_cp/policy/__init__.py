@@ -4,18 +4,27 @@ Policies are asked at two points of a request (*schedule*: when, *route*: where)
 step of a deployment (*scale*: how many, *place*: on which GPUs). Inputs are immutable.
 """
 
+from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName
 from supervisord_cp.model.fleet import RoutedInstance
 from supervisord_cp.model.instance import EngineLoad, InstanceState
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.request import Candidate, RequestPriority, RoutingRequest
 from supervisord_cp.model.scaling import ScaleProposal, ScaleView
 from supervisord_cp.policy.declare import API_VERSION, PolicyKind, PolicySpec, declared, policy
+from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
 
 __all__ = [
     "API_VERSION",
     "Candidate",
+    "DeploymentName",
+    "DeviceId",
     "EngineLoad",
+    "InstanceId",
     "InstanceState",
+    "NodeName",
+    "NodeRoom",
+    "PlaceView",
+    "Placer",
     "PolicyKind",
     "PolicySpec",
     "Reason",

@@ -1,0 +1,114 @@
+"""Which node and which devices a replica gets, or why it cannot be placed."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from supervisord_cp.model.base import DeploymentName, DeviceId, NodeName, Value
+from supervisord_cp.model.launch import EngineKind, LaunchSpec
+from supervisord_cp.model.reason import Reason, ReasonCode
+from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
+
+
+class NodeCapacity(Value, frozen=True, kw_only=True):
+    """A connected node as placement sees it."""
+
+    node: NodeName
+    zone: str = ""
+    devices: tuple[DeviceId, ...] = ()
+    """All devices that may be used: healthy GPUs without strangers, or slots."""
+    taken: frozenset[DeviceId] = frozenset()
+    cordoned: bool = False
+    cordoned_devices: frozenset[DeviceId] = frozenset()
+    executables: tuple[str, ...] = ()
+    replicas: Mapping[DeploymentName, int] = {}
+
+    @property
+    def free(self) -> tuple[DeviceId, ...]:
+        blocked = self.taken | self.cordoned_devices
+        return tuple(device for device in self.devices if device not in blocked)
+
+
+class Place(Value, frozen=True, kw_only=True):
+    """Where a replica goes."""
+
+    node: NodeName
+    devices: tuple[DeviceId, ...]
+
+
+def place(
+    deployment: DeploymentName,
+    spec: LaunchSpec,
+    patterns: Sequence[str],
+    nodes: Sequence[NodeCapacity],
+    placer: Placer,
+) -> Place | Reason:
+    """The place of one replica, or the reason why there is none.
+
+    Each filter that leaves nothing names itself, the most basic one first.
+    """
+    if not nodes:
+        return Reason(code=ReasonCode.NO_NODES)
+    matching = [n for n in nodes if not patterns or any(fnmatchcase(n.node, p) for p in patterns)]
+    if not matching:
+        return Reason(code=ReasonCode.NODE_CONSTRAINT, params={"nodes": ", ".join(patterns)})
+    allowing = [n for n in matching if allows(n.executables, spec)]
+    if not allowing:
+        return Reason(code=ReasonCode.ENGINE_NOT_ALLOWED, params={"executable": program_of(spec)})
+    roomy = [n for n in allowing if len(n.free) >= spec.gpus]
+    if not roomy:
+        most = max((len(n.free) for n in allowing), default=0)
+        return Reason(code=ReasonCode.NO_FREE_DEVICE, params={"wanted": spec.gpus, "free": most})
+    open_ = [n for n in roomy if not n.cordoned]
+    if not open_:
+        return Reason(code=ReasonCode.CORDONED)
+    chosen = placer(
+        PlaceView(
+            deployment=deployment,
+            devices=spec.gpus,
+            nodes=tuple(
+                NodeRoom(
+                    node=n.node,
+                    zone=n.zone,
+                    free=n.free,
+                    total=len(n.devices),
+                    same_deployment=n.replicas.get(deployment, 0),
+                )
+                for n in open_
+            ),
+        )
+    )
+    free = next(n.free for n in open_ if n.node == chosen)
+    return Place(node=chosen, devices=free[: spec.gpus])
+
+
+def occupy(nodes: Sequence[NodeCapacity], deployment: DeploymentName, where: Place) -> list[NodeCapacity]:
+    """The nodes after a replica was placed."""
+    return [
+        n
+        if n.node != where.node
+        else NodeCapacity(
+            node=n.node,
+            zone=n.zone,
+            devices=n.devices,
+            taken=n.taken | set(where.devices),
+            cordoned=n.cordoned,
+            cordoned_devices=n.cordoned_devices,
+            executables=n.executables,
+            replicas={**n.replicas, deployment: n.replicas.get(deployment, 0) + 1},
+        )
+        for n in nodes
+    ]
+
+
+def program_of(spec: LaunchSpec) -> str:
+    """The program that a spec launches, as the node's own policy names it."""
+    if spec.engine is EngineKind.COMMAND:
+        return spec.executable or (spec.command[0] if spec.command else "")
+    return spec.executable or str(spec.engine)
+
+
+def allows(executables: Sequence[str], spec: LaunchSpec) -> bool:
+    """Whether a node's own policy lets it launch this. Our own fake engine is always allowed."""
+    if spec.engine is EngineKind.FAKE:
+        return True
+    return any(fnmatchcase(program_of(spec), allowed) for allowed in executables)

@@ -1,0 +1,134 @@
+"""From wanted numbers to actions: what to start, what to retire, one careful step at a time.
+
+Called again and again; each call looks at everything and proposes only what may be done now, so
+that a lost step, a restart or a changed mind needs no special case.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from supervisord_cp.core.scaling.placement import NodeCapacity, Place, occupy, place
+from supervisord_cp.model.assignment import Assignment
+from supervisord_cp.model.base import DeploymentName, InstanceId, Value
+from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.launch import LaunchSpec, RunState, revision_of
+from supervisord_cp.model.reason import Reason, ReasonCode
+from supervisord_cp.model.scaling import Action, Retire, ScalePlan, Start, Unplaced
+from supervisord_cp.policy.placing import Placer
+
+
+class Wanted(Value, frozen=True, kw_only=True):
+    """A deployment with the number of replicas decided for it."""
+
+    deployment: DeploymentName
+    replicas: int
+    spec: LaunchSpec
+    nodes: tuple[str, ...] = ()
+    """Patterns of node names; empty: any."""
+
+
+def plan(
+    wanted: Sequence[Wanted],
+    assignments: Sequence[Assignment],
+    states: Mapping[InstanceId, InstanceState],
+    nodes: Sequence[NodeCapacity],
+    placer: Placer,
+    *,
+    may_start: bool = True,
+) -> ScalePlan:
+    """The next actions for deployments in the order given (the first gets devices first).
+
+    `states` are observed; an instance without one has not been reported yet. While `may_start` is
+    false (agents are still connecting) nothing is started or retired.
+    """
+    if not may_start:
+        return ScalePlan()
+    actions: list[Action] = []
+    unplaced: list[Unplaced] = []
+    room = list(nodes)
+    taken = {a.id for a in assignments} | set(states)
+    for item in wanted:
+        mine = [a for a in assignments if a.deployment == item.deployment]
+        step = _step(item, mine, states)
+        for retiring, reason in step.retire:
+            actions.append(Retire(instance=retiring.id, deployment=item.deployment, reason=reason))
+        for _ in range(step.start):
+            found = place(item.deployment, item.spec, item.nodes, room, placer)
+            if isinstance(found, Reason):
+                unplaced.append(Unplaced(deployment=item.deployment, reason=found))
+                continue
+            start = _start(item, found, taken)
+            taken.add(start.instance)
+            room = occupy(room, item.deployment, found)
+            actions.append(start)
+        if step.surge is not None:
+            found = place(item.deployment, item.spec, item.nodes, room, placer)
+            if isinstance(found, Place):
+                start = _start(item, found, taken)
+                taken.add(start.instance)
+                room = occupy(room, item.deployment, found)
+                actions.append(start)
+            else:
+                reason = Reason(code=ReasonCode.REPLACED)
+                actions.append(Retire(instance=step.surge.id, deployment=item.deployment, reason=reason))
+    return ScalePlan(actions=tuple(actions), unplaced=tuple(unplaced))
+
+
+class _Step(Value, frozen=True, kw_only=True):
+    """What one deployment needs next."""
+
+    start: int = 0
+    retire: tuple[tuple[Assignment, Reason], ...] = ()
+    surge: Assignment | None = None
+    """An old revision to be replaced: by a new replica beside it, or in its place when there is no room."""
+
+
+def _step(item: Wanted, mine: Sequence[Assignment], states: Mapping[InstanceId, InstanceState]) -> _Step:
+    staying = [a for a in mine if a.leaving is None]
+    revision = revision_of(item.spec)
+    old = [a for a in staying if a.revision != revision]
+    new = [a for a in staying if a.revision == revision]
+    coming = [a for a in new if a.run is RunState.RUNNING and states.get(a.id) is not InstanceState.READY]
+    surplus = len(staying) - item.replicas
+    if old:
+        surplus -= min(len(coming), max(0, surplus))  # old ones go when the new ones are ready
+    if surplus > 0:
+        victims = sorted(staying, key=lambda a: _keep_rank(a, a.revision == revision, states))[:surplus]
+        reason = Reason(code=ReasonCode.REPLACED if old and new else ReasonCode.REMOVED)
+        return _Step(retire=tuple((victim, reason) for victim in victims))
+    if surplus < 0:
+        return _Step(start=-surplus)
+    leaving = any(a.leaving is not None for a in mine)
+    if old and not coming and not leaving and len(staying) == item.replicas:
+        return _Step(surge=min(old, key=lambda a: _keep_rank(a, False, states)))
+    return _Step()
+
+
+def _keep_rank(
+    assignment: Assignment, current: bool, states: Mapping[InstanceId, InstanceState]
+) -> tuple[bool, bool, int]:
+    """Low ranks go first: not serving, then old revisions, then the youngest ordinals."""
+    serving = states.get(assignment.id) in (
+        InstanceState.READY,
+        InstanceState.UNKNOWN,
+        InstanceState.UNLISTED,
+    )
+    return serving, current, -ordinal_of(assignment.id)
+
+
+def _start(item: Wanted, where: Place, taken: set[InstanceId]) -> Start:
+    names = (InstanceId(f"{item.deployment}-{n}") for n in itertools.count())
+    return Start(
+        instance=next(name for name in names if name not in taken),
+        deployment=item.deployment,
+        node=where.node,
+        devices=where.devices,
+        spec=item.spec,
+        revision=revision_of(item.spec),
+    )
+
+
+def ordinal_of(instance: InstanceId) -> int:
+    """The ordinal in an instance's id; -1 when it has none."""
+    tail = instance.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else -1

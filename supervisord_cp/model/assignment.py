@@ -1,0 +1,65 @@
+"""What central has decided and remembers: places of instances, overrides and cordons."""
+
+from enum import StrEnum
+
+from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
+from supervisord_cp.model.launch import LaunchSpec, RunState
+from supervisord_cp.model.reason import NO_REASON, Reason
+
+
+class Leave(StrEnum):
+    """What happens to an instance once its requests are done."""
+
+    REMOVE = "remove"
+    STOP = "stop"
+    RESTART = "restart"
+
+
+class Leaving(Value, frozen=True, kw_only=True):
+    """An instance that is drained first: every removal, for whatever cause, takes this way."""
+
+    to: Leave
+    reason: Reason = NO_REASON
+    deadline_s: float = 300.0
+    """How long its requests may take, counted from when routers were told."""
+
+
+class Assignment(Value, frozen=True, kw_only=True):
+    """A place for an instance: which node, which devices, which revision."""
+
+    id: InstanceId
+    deployment: DeploymentName
+    node: NodeName
+    devices: tuple[DeviceId, ...]
+    revision: str
+    spec: LaunchSpec | None = None
+    """None: found running with a revision that central has never seen; kept as it is."""
+    run: RunState = RunState.RUNNING
+    restart: int = 0
+    leaving: Leaving | None = None
+    released: bool = False
+    """Its requests are done (or their deadline has passed): the agent may remove it."""
+    max_concurrency: int = 0
+
+
+class Override(Value, frozen=True, kw_only=True):
+    """A number of replicas set by hand, or learned from what was found running."""
+
+    deployment: DeploymentName
+    replicas: int
+    learned: bool = False
+    expires_at: float | None = None
+    """Seconds since 1970, because it outlives the process; None: never."""
+
+
+class Cordon(Value, frozen=True, kw_only=True):
+    """Nothing new is placed on this node, or on this one of its devices."""
+
+    node: NodeName
+    device: DeviceId | None = None
+
+
+class Hold(Value, frozen=True, kw_only=True):
+    """A deployment that an operator has stopped."""
+
+    deployment: DeploymentName
