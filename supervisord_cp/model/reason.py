@@ -33,6 +33,10 @@ class ReasonCode(StrEnum):
     NODE_SILENT = "node_silent"
     NOT_LISTED = "not_listed"
     PROBE_FAILED = "probe_failed"
+    # why GPUs are unknown, or none
+    GPUS_NOT_READ_YET = "gpus_not_read_yet"
+    GPU_DRIVER_SILENT = "gpu_driver_silent"
+    NO_GPU = "no_gpu"
     # why a number of replicas is what it is
     FIXED = "fixed"
     OVERRIDE = "override"
@@ -88,6 +92,9 @@ _TEXTS: dict[ReasonCode, str] = {
     ReasonCode.NODE_SILENT: "no report from {node} for {seconds} s",
     ReasonCode.NOT_LISTED: "running, but not in the configuration",
     ReasonCode.PROBE_FAILED: "probe failed: {error}",
+    ReasonCode.GPUS_NOT_READ_YET: "GPUs are being read for the first time",
+    ReasonCode.GPU_DRIVER_SILENT: "the NVIDIA driver does not answer",
+    ReasonCode.NO_GPU: "no GPU: {error}",
     ReasonCode.FIXED: "fixed at {replicas}",
     ReasonCode.OVERRIDE: "set to {replicas} by an operator",
     ReasonCode.LEARNED: "{replicas} were found running; `scale {deployment} auto` returns to {configured}",
