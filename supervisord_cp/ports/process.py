@@ -17,11 +17,16 @@ class SpawnRequest(Value, frozen=True, kw_only=True):
     """In the engine's environment as SUPERVISORD_CP_NONCE; all its descendants inherit it."""
     argv: tuple[str, ...]
     env: dict[str, str]
-    """The whole environment, secrets included: it is written to files of mode 0600 only."""
+    """The whole environment, secrets included: it is written to files of mode 0600 only. The back end
+    adds the nonce, and SPT_NOENV=1 so that processes which change their title stay recognisable."""
     cwd: str
     log_path: str
+    """Absolute. Full logs become `<log_path>.1` (the newest) to `<log_path>.<log_files>`; the last log of
+    the incarnation before this one becomes `<log_path>.previous`."""
     log_max_bytes: int = 64 * 1024 * 1024
+    """Size at which a log is rotated, at the end of a line."""
     log_files: int = 5
+    """Rotated logs that are kept; 0: a full log is emptied."""
     meta: dict[str, str | int | float | bool | list[str] | None] = {}
     """What the agent wants back when it adopts (port, devices, revision, engine key, …)."""
 
@@ -92,8 +97,11 @@ class ProcessBackend(Protocol):
     async def spawn(self, request: SpawnRequest) -> EngineProcess:
         """Start a keeper and through it the engine; returns when the engine's pid is recorded on disk.
 
+        Cancelling it does not undo a start that is under way: `find()` of the next agent has it.
+
         Raises:
-            SpawnFailed: the program cannot be run, with the system's own words.
+            SpawnFailed: the program cannot be run, with the system's own words; or an earlier
+                incarnation of the instance is not gone yet.
         """
         ...
 
@@ -102,12 +110,21 @@ class ProcessBackend(Protocol):
 
         An ended one has `exited` done. A record whose process is somebody else's by now (other boot,
         other start ticks, other nonce) is an ended one with `keeper_lost`; that process is not touched.
-        A live tree without a keeper is an ended one too: `gone()` ends its leftovers.
+        A live tree without a keeper is an ended one too: `gone()` ends its leftovers. So is a start
+        that was cut short; its record has pid 0.
         """
         ...
 
     def forget(self, instance: InstanceId) -> None:
-        """Remove the records of an instance that has ended and is not wanted any more."""
+        """Remove the records of an instance that has ended and is not wanted any more.
+
+        Raises:
+            ValueError: it is not gone yet.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. Engines and keepers run on."""
         ...
 
 
