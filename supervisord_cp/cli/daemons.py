@@ -1,0 +1,91 @@
+"""The daemons, in the foreground."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from supervisord_cp.cli.options import Command, config_option, log_level_option
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def daemon_options(command: Command) -> Command:
+    """What every daemon takes."""
+    parent = click.option("--with-parent", type=int, metavar="PID", hidden=True, help="End when PID ends.")
+    return config_option(required=True)(log_level_option(parent(command)))
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel send us SIGTERM when our parent ends, whatever ends it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the kernel was told
+        sys.exit(0)
+
+
+def _prepare(log_level: str, with_parent: int | None) -> None:
+    if with_parent is not None:
+        end_with_parent(with_parent)
+    from supervisord_cp.obs.logging import configure
+
+    configure(log_level)
+
+
+def _run_on_uvloop(main: Coroutine[Any, Any, int]) -> int:
+    """uvloop where it is installed (it is on CPython), else the standard loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return int(uvloop.run(main))
+
+
+@click.command()
+@daemon_options
+@click.option("--stop-router", is_flag=True, help="Stop the router that it started, too, when it is stopped.")
+def central(config: Path, log_level: str, with_parent: int | None, stop_router: bool) -> None:
+    """Run the daemon that decides: replicas, placement, the fleet's view.
+
+    It starts a router as a child unless the configuration says `start_router = false`. SIGTERM leaves that
+    router serving unless --stop-router is given; SIGHUP reads the configuration again.
+    """
+    _prepare(log_level, with_parent)
+    from supervisord_cp.central.app import run_central
+    from supervisord_cp.config.load import load
+
+    sys.exit(asyncio.run(run_central(config, load(config), stop_router=stop_router)))
+
+
+@click.command()
+@daemon_options
+@click.option("--stop-engines", is_flag=True, help="Stop the engines, too, when it is stopped.")
+def agent(config: Path, log_level: str, with_parent: int | None, stop_engines: bool) -> None:
+    """Run the supervisor of this host's engines.
+
+    SIGTERM leaves the engines running unless --stop-engines is given: the next agent takes them over.
+    """
+    _prepare(log_level, with_parent)
+    from supervisord_cp.agent.app import run_agent
+    from supervisord_cp.config.load import load
+
+    sys.exit(asyncio.run(run_agent(load(config), stop_engines=stop_engines)))
+
+
+@click.command()
+@daemon_options
+def router(config: Path, log_level: str, with_parent: int | None) -> None:
+    """Run the data plane: the address that OpenAI clients talk to.
+
+    SIGTERM lets open requests finish; a second one ends them.
+    """
+    _prepare(log_level, with_parent)
+    from supervisord_cp.config.load import load
+    from supervisord_cp.router.app import run_router
+
+    sys.exit(_run_on_uvloop(run_router(load(config))))

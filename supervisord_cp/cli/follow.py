@@ -1,0 +1,133 @@
+"""Commands that tell what happened and why: logs, events, explanations."""
+
+import codecs
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import click
+
+from supervisord_cp.cli.client import ControlClient
+from supervisord_cp.cli.connect import with_client
+from supervisord_cp.cli.options import output_option
+from supervisord_cp.cli.render import print_json, until_interrupted
+
+_INDENT: Final = "  "
+
+
+@click.command()
+@with_client
+@click.argument("instance")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), default=200, show_default=True, help="How many lines."
+)
+@click.option("--previous", is_flag=True, help="The log of the life before this one.")
+def logs(client: ControlClient, instance: str, follow: bool, lines: int, previous: bool) -> None:
+    """Print the log of an instance's engine."""
+    if follow and previous:
+        raise click.UsageError("a previous life writes no more: --follow and --previous exclude each other")
+    output = sys.stdout.buffer
+    wanted = client.stream(
+        "instances", instance, "logs", lines=lines, follow=int(follow), previous=int(previous)
+    )
+    with until_interrupted():
+        for piece in wanted:
+            output.write(piece)
+            output.flush()
+
+
+@click.command()
+@with_client
+@click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
+@output_option
+def events(client: ControlClient, follow: bool, output: str) -> None:
+    """List what happened, the oldest first."""
+    latest = client.get("events")
+    if output == "json" and not follow:
+        print_json(latest)
+        return
+    with until_interrupted():
+        for event in latest:
+            _print_event(event, output)
+        if follow:
+            for event in server_sent(client.stream("events", "stream")):
+                _print_event(event, output)
+
+
+def _print_event(event: Mapping[str, Any], output: str) -> None:
+    if output == "json":
+        print_json(event, compact=True)
+    else:
+        click.echo(event_line(event, datetime.now().astimezone()))
+
+
+def event_line(event: Mapping[str, Any], now: datetime) -> str:
+    """One event as a line; events carry ages, `now` makes a time of day of them."""
+    moment = now - timedelta(milliseconds=float(event.get("age_ms", 0)))
+    mark = {"warning": "!", "error": "!!"}.get(str(event.get("severity", "info")), "")
+    parts = (
+        f"{moment:%Y-%m-%d %H:%M:%S}",
+        f"{mark:2}",
+        event.get("kind"),
+        event.get("subject"),
+        event.get("message"),
+    )
+    return " ".join(str(part) for part in parts if part)
+
+
+def server_sent(pieces: Iterable[bytes]) -> Iterator[Any]:
+    """The JSON values of a stream of server-sent events; comments and keep-alives are skipped."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    rest, data = "", []
+    for piece in pieces:
+        *lines, rest = (rest + decode(piece)).split("\n")
+        for line in lines:
+            line = line.removesuffix("\r")
+            if line.startswith("data:"):
+                data.append(line.removeprefix("data:").lstrip())
+            elif not line and data:
+                yield json.loads("\n".join(data))
+                data = []
+
+
+@click.command()
+@with_client
+@click.argument("kind", type=click.Choice(("request", "deployment", "instance")))
+@click.argument("id")
+@output_option
+def explain(client: ControlClient, kind: str, id: str, output: str) -> None:  # noqa: A002 the argument's name
+    """Tell why a request went where it went, or why a deployment or instance is as it is."""
+    value = client.get("explain", kind, id)
+    if output == "json":
+        print_json(value)
+        return
+    for line in outline(value):
+        click.echo(line)
+
+
+def outline(value: Any, depth: int = 0) -> Iterator[str]:
+    """A JSON value as indented `key: value` lines."""
+    indent = _INDENT * depth
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, dict | list) and item:
+                yield f"{indent}{key}:"
+                yield from outline(item, depth + 1)
+            else:
+                yield f"{indent}{key}: {_scalar(item)}"
+    elif isinstance(value, list):
+        for item in value:
+            first, *more = list(outline(item, 0)) or [_scalar(item)]
+            yield f"{indent}- {first}"
+            yield from (f"{indent}{_INDENT}{line}" for line in more)
+    else:
+        yield f"{indent}{_scalar(value)}"
+
+
+def _scalar(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "-"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,128 @@
+"""Commands that change what is wanted."""
+
+from typing import Any
+
+import click
+
+from supervisord_cp.cli.client import ControlClient
+from supervisord_cp.cli.connect import with_client
+from supervisord_cp.cli.options import duration
+from supervisord_cp.cli.target import Names, Target, resolve, resolve_node
+
+TARGET_HELP = "TARGET is an instance, a deployment, NODE, NODE:GPU or `all`."
+
+deadline_option = click.option(
+    "--deadline", type=duration, metavar="TIME", help="End what is still open after this long, such as 5m."
+)
+
+
+def replicas_or_auto(text: str) -> int | str:
+    """A number of replicas, or `auto`."""
+    if text == "auto":
+        return text
+    if not text.isdecimal():
+        raise click.BadParameter(f"{text!r} is neither a number nor `auto`")
+    return int(text)
+
+
+@click.command()
+@with_client
+@click.argument("deployment")
+@click.argument("replicas", type=replicas_or_auto, metavar="N|auto")
+@click.option(
+    "--for", "for_s", type=duration, metavar="TIME", help="Back to automatic after it, such as 30m."
+)
+def scale(client: ControlClient, deployment: str, replicas: int | str, for_s: float | None) -> None:
+    """Set how many replicas DEPLOYMENT has, or give it back to its configuration with `auto`.
+
+    The number is kept over restarts until `auto`, or until --for has passed.
+    """
+    if replicas == "auto" and for_s is not None:
+        raise click.UsageError("`auto` has no --for: it holds until the next `scale`")
+    body: dict[str, object] = {"replicas": replicas}
+    if for_s is not None:
+        body["for_s"] = for_s
+    answer = client.post("deployments", deployment, "scale", body=body)
+    _say(answer, f"{deployment}: {'automatic' if replicas == 'auto' else f'{replicas} wanted'}")
+
+
+@click.command(epilog=TARGET_HELP)
+@with_client
+@click.argument("target")
+def start(client: ControlClient, target: str) -> None:
+    """Start what was stopped or drained."""
+    _act(client, "start", target, None)
+
+
+@click.command(epilog=TARGET_HELP)
+@with_client
+@click.argument("target")
+@deadline_option
+def stop(client: ControlClient, target: str, deadline: float | None) -> None:
+    """Stop TARGET and hold it stopped until `start`."""
+    _act(client, "stop", target, deadline)
+
+
+@click.command(epilog=TARGET_HELP)
+@with_client
+@click.argument("target")
+@deadline_option
+def restart(client: ControlClient, target: str, deadline: float | None) -> None:
+    """Replace TARGET's engines, without losing a request when others can take them."""
+    _act(client, "restart", target, deadline)
+
+
+@click.command(epilog=TARGET_HELP)
+@with_client
+@click.argument("target")
+@deadline_option
+def drain(client: ControlClient, target: str, deadline: float | None) -> None:
+    """Send TARGET nothing new, wait for its requests, then stop and hold it."""
+    _act(client, "drain", target, deadline)
+
+
+@click.command()
+@with_client
+@click.argument("node", metavar="NODE[:GPU]")
+def cordon(client: ControlClient, node: str) -> None:
+    """Place nothing new on a node or a GPU; what runs there runs on."""
+    _cordon(client, "cordon", node)
+
+
+@click.command()
+@with_client
+@click.argument("node", metavar="NODE[:GPU]")
+def uncordon(client: ControlClient, node: str) -> None:
+    """Let a node or a GPU be used again."""
+    _cordon(client, "uncordon", node)
+
+
+def _act(client: ControlClient, verb: str, text: str, deadline: float | None) -> None:
+    for target in resolve(text, _names(client)):
+        _post(client, verb, target, {} if deadline is None else {"deadline_s": deadline})
+
+
+def _cordon(client: ControlClient, verb: str, text: str) -> None:
+    _post(client, verb, resolve_node(text, _names(client)), {})
+
+
+def _post(client: ControlClient, verb: str, target: Target, body: dict[str, object]) -> None:
+    if target.gpu:
+        body = {**body, "gpu": target.gpu}
+    _say(client.post(target.collection, target.id, verb, body=body), f"{verb}: {target}")
+
+
+def _names(client: ControlClient) -> Names:
+    return Names(
+        deployments=tuple(item["name"] for item in client.get("deployments")),
+        instances=tuple(item["id"] for item in client.get("instances")),
+        nodes={
+            item["name"]: [*(item.get("gpus") or ()), *(item.get("slots") or ())]
+            for item in client.get("nodes")
+        },
+    )
+
+
+def _say(answer: Any, otherwise: str) -> None:
+    message = answer.get("message") if isinstance(answer, dict) else None
+    click.echo(message or otherwise)

@@ -1,0 +1,91 @@
+"""Options and parameter types that several commands share."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+CONFIG_VARIABLE: Final = "SUPERVISORD_CP_CONFIG"
+LOG_VARIABLE: Final = "SUPERVISORD_CP_LOG"
+DEFAULT_CONFIG: Final = Path("/etc/supervisord-cp/config.toml")
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def duration(text: str) -> float:
+    """Seconds of `90`, `30s`, `5m`, `1h30m`, `2d`; the type of an option.
+
+    Raises:
+        click.BadParameter: it is none of these.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    units = [unit for _, unit in parts]
+    complete = "".join(number + unit for number, unit in parts) == text
+    if not parts or not complete or (len(parts) > 1 and "" in units):
+        raise click.BadParameter(f"{text!r} is no duration; write it like 90, 30s, 5m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """`HOST:PORT` (`[::1]:9000` for IPv6) as a pair; the type of an option.
+
+    Raises:
+        click.BadParameter: it is not that.
+    """
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or (":" in bare) != (bare != host) or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT")
+    return bare, int(port)
+
+
+def config_option(*, required: bool) -> Callable[[Command], Command]:
+    """`-c FILE`, else $SUPERVISORD_CP_CONFIG, else the system's file when there is one."""
+    return click.option(
+        "-c",
+        "--config",
+        "config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar=CONFIG_VARIABLE,
+        default=lambda: DEFAULT_CONFIG if os.access(DEFAULT_CONFIG, os.R_OK) else None,
+        required=required,
+        metavar="FILE",
+        help=f"Configuration file; else ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG}.",
+    )
+
+
+def log_level_option(command: Command) -> Command:
+    """`--log-level`."""
+    from supervisord_cp.obs.logging import LEVELS
+
+    return click.option(
+        "--log-level",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        default="info",
+        show_default=True,
+        envvar=LOG_VARIABLE,
+        show_envvar=True,
+        help="How much is logged on standard error.",
+    )(command)
+
+
+def output_option(command: Command) -> Command:
+    """`-o table|json`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(("table", "json")),
+        default="table",
+        show_default=True,
+        help="Tables are for people, JSON for programs.",
+    )(command)
+
+
+def watch_option(command: Command) -> Command:
+    """`-w`."""
+    return click.option("-w", "--watch", is_flag=True, help="Show it again whenever it changes.")(command)

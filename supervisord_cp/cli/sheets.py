@@ -1,0 +1,200 @@
+"""What the control API says, as rows of text: pure functions from JSON values to sheets.
+
+Fields that an older or newer central leaves out show as unknown.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisord_cp.cli import text
+
+Json = Mapping[str, Any]
+
+GOOD: Final = frozenset({"ready", "healthy", "connected", "serving"})
+WARM: Final = frozenset(
+    {"gated", "starting", "draining", "stopping", "releasing", "sleeping", "unlisted", "cordoned", "suspect"}
+)
+BAD: Final = frozenset(
+    {"degraded", "crashed", "backoff", "unknown", "lost", "quarantined", "silent", "foreign"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table: one style word per row decides its colour, "" for none."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    states: tuple[str, ...] = ()
+    """For each row the word that colours its STATE cell."""
+    empty: str = ""
+    """What to say when there are no rows."""
+
+
+def instances_sheet(instances: Sequence[Json]) -> Sheet:
+    """`instances`."""
+    return Sheet(
+        ("INSTANCE", "STATE", "NODE:DEVICES", "PID", "UPTIME", "RUN", "WAIT", "KV", "RESTARTS", "WHY"),
+        tuple(_instance_row(item) for item in instances),
+        tuple(str(item.get("state", "")) for item in instances),
+        empty="no instances",
+    )
+
+
+def _instance_row(item: Json) -> tuple[str, ...]:
+    return (
+        str(item["id"]),
+        state_of(item),
+        _place(item),
+        str(item.get("pid") or text.UNKNOWN),
+        text.duration(item.get("uptime_s")) if item.get("ready") else text.UNKNOWN,
+        text.number(item.get("requests_running")),
+        text.number(item.get("requests_waiting")),
+        text.percent(item.get("kv_cache_usage")),
+        str(item.get("restarts", 0)),
+        why_of(item),
+    )
+
+
+def state_of(item: Json) -> str:
+    """The state, with its reason's short word where INTERFACE gives it one."""
+    return str(item.get("state", "unknown"))
+
+
+def why_of(item: Json) -> str:
+    """Phase and time left while starting, the reason, and how the last life ended."""
+    parts = []
+    if item.get("state") == "starting":
+        if phase := item.get("phase"):
+            parts.append(str(phase))
+        if (eta := item.get("eta_s")) is not None:
+            parts.append(f"about {text.duration(eta)} left")
+    if reason := item.get("reason"):
+        parts.append(str(reason))
+    elif last := item.get("last_exit"):
+        parts.append(f"last exit {exit_of(last)}, {text.duration(last.get('age_s'))} ago")
+    return ", ".join(parts)
+
+
+def exit_of(last: Json) -> str:
+    """`signal 9 (killed)`."""
+    how = f"signal {last['signal']}" if last.get("signal") is not None else f"code {last.get('code', '?')}"
+    return f"{how} ({last['cause']})" if last.get("cause") else how
+
+
+def _place(item: Json) -> str:
+    node = str(item.get("node") or "")
+    if not node:
+        return str(item.get("url") or text.UNKNOWN)
+    return f"{node}:{text.devices([str(device) for device in item.get('gpus') or ()])}"
+
+
+def deployments_sheet(deployments: Sequence[Json]) -> Sheet:
+    """`deployments`, and the middle of `status`."""
+    return Sheet(
+        ("DEPLOYMENT", "MODEL", "READY", "WANTED", "STARTING", "DRAINING", "MIN..MAX", "SCALER", "WHY"),
+        tuple(_deployment_row(item) for item in deployments),
+        tuple(deployment_state(item) for item in deployments),
+        empty="no deployments",
+    )
+
+
+def deployment_state(item: Json) -> str:
+    """`ready` when it has what it wants, `starting` on the way, `degraded` when it cannot get there."""
+    if item.get("cannot_place"):
+        return "degraded"
+    return "ready" if item.get("ready", 0) >= item.get("wanted", 0) else "starting"
+
+
+def _deployment_row(item: Json) -> tuple[str, ...]:
+    why = [str(item[key]) for key in ("cannot_place", "reason") if item.get(key)]
+    return (
+        str(item["name"]),
+        str(item.get("served_name") or text.UNKNOWN),
+        str(item.get("ready", 0)),
+        str(item.get("wanted", 0)),
+        str(item.get("starting", 0)),
+        str(item.get("draining", 0)),
+        f"{item.get('min', '?')}..{item.get('max', '?')}",
+        str(item.get("scaler") or text.UNKNOWN),
+        "; ".join(why),
+    )
+
+
+def nodes_sheet(nodes: Sequence[Json]) -> Sheet:
+    """`nodes`."""
+    return Sheet(
+        ("NODE", "ZONE", "STATE", "DEVICES", "FREE", "REPORT"),
+        tuple(_node_row(item) for item in nodes),
+        tuple(str(item.get("state", "")) for item in nodes),
+        empty="no node is connected",
+    )
+
+
+def _node_row(item: Json) -> tuple[str, ...]:
+    gpus, slots = item.get("gpus"), item.get("slots") or ()
+    devices = list(gpus or ()) + list(slots)
+    noun = "slot" if slots and not gpus else "GPU"
+    state = str(item.get("state", "unknown"))
+    return (
+        str(item["name"]),
+        str(item.get("zone") or text.UNKNOWN),
+        f"{state}, cordoned" if item.get("cordoned") and state != "cordoned" else state,
+        "unknown" if gpus is None and not slots else text.count(len(devices), noun),
+        str(sum(1 for device in devices if device.get("use") == "free")),
+        f"{text.duration(item.get('report_age_s'))} ago",
+    )
+
+
+def gpus_sheet(gpus: Sequence[Json]) -> Sheet:
+    """`gpus`."""
+    return Sheet(
+        ("NODE", "GPU", "UUID", "NAME", "MEMORY", "UTIL", "TEMP", "POWER", "HEALTH", "USE", "HELD BY"),
+        tuple(_gpu_row(item) for item in gpus),
+        tuple(str(item.get("health", "")) for item in gpus),
+        empty="no GPUs; the slots of cpu nodes are counted in `supervisord-cp nodes`",
+    )
+
+
+def _gpu_row(item: Json) -> tuple[str, ...]:
+    return (
+        str(item.get("node", "")),
+        str(item.get("index", text.UNKNOWN)),
+        text.devices([str(item.get("uuid", ""))]),
+        str(item.get("name") or text.UNKNOWN),
+        f"{text.size(item.get('memory_used'))} / {text.size(item.get('memory_total'))}",
+        text.percent(item.get("utilization")),
+        text.number(item.get("temperature_c"), " C"),
+        text.number(item.get("power_w"), " W"),
+        str(item.get("health", "unknown")),
+        str(item.get("use", text.UNKNOWN)),
+        _holders(item.get("holders") or ()),
+    )
+
+
+def _holders(holders: Iterable[Json]) -> str:
+    return ", ".join(
+        f"{one.get('pid')} {one.get('owner', '?')} {str(one.get('command', ''))[:24]}".strip()
+        for one in holders
+    )
+
+
+def headline(status: Json) -> str:
+    """The first line of `status`."""
+    central = status.get("central") or {}
+    states = status.get("instances") or {}
+    total = sum(states.values())
+    shown = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    connected = sum(1 for router in status.get("routers") or () if router.get("connected"))
+    parts = (
+        text.count(_length(status.get("nodes")), "node"),
+        f"{text.count(total, 'instance')} ({shown})" if shown else text.count(total, "instance"),
+        text.count(connected, "router"),
+        f"central {central.get('version', '?')} up {text.duration(central.get('uptime_s'))}",
+    )
+    return f"fleet {'OK' if status.get('healthy') else 'NOT HEALTHY'}   " + ", ".join(parts)
+
+
+def _length(value: object) -> int:
+    return value if isinstance(value, int) else len(value) if isinstance(value, list) else 0
