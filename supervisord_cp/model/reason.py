@@ -27,6 +27,7 @@ class ReasonCode(StrEnum):
     HELD = "held"
     REPLACED = "replaced"
     RESTART_ASKED = "restart_asked"
+    AGENT_STOPS = "agent_stops"
     EXITED = "exited"
     KEEPER_LOST = "keeper_lost"
     BACKOFF = "backoff"
@@ -86,6 +87,7 @@ _TEXTS: dict[ReasonCode, str] = {
     ReasonCode.HELD: "held stopped by an operator",
     ReasonCode.REPLACED: "replaced by a new revision",
     ReasonCode.RESTART_ASKED: "restart asked for",
+    ReasonCode.AGENT_STOPS: "its agent stops, and its engines with it",
     ReasonCode.EXITED: "exited: {how}",
     ReasonCode.KEEPER_LOST: "its keeper was killed",
     ReasonCode.BACKOFF: "next try in {seconds} s, after {restarts} restarts; last exit: {how}",

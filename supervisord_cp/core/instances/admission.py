@@ -1,0 +1,73 @@
+"""Whether a start may go ahead now, and if not, what it waits for. Pure."""
+
+from collections.abc import Collection, Mapping
+
+from supervisord_cp.model.base import DeviceId, InstanceId, Value
+from supervisord_cp.model.gpu import Gpu, GpuHealth
+from supervisord_cp.model.launch import DesiredInstance, EngineKind
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
+
+DEFAULT_MEMORY_SHARE = 0.9
+"""vLLM's own default of `gpu-memory-utilization`."""
+
+
+class Occupancy(Value, frozen=True, kw_only=True):
+    """What the other instances of the node use now."""
+
+    devices: Mapping[DeviceId, InstanceId]
+    """Devices on which processes may be alive, and whose."""
+    loading: int
+    """Starts under way."""
+
+
+def admission(
+    desired: DesiredInstance,
+    *,
+    occupancy: Occupancy,
+    known_devices: Collection[DeviceId] | None,
+    gpus: Mapping[DeviceId, Gpu],
+    max_loading: int,
+) -> Reason:
+    """Why the start has to wait; NO_REASON: it may go ahead.
+
+    `known_devices` is None when the node cannot tell which devices it has (a hung driver); then none
+    is known to be missing. A GPU whose free memory is unknown does not hold a start up: the engine
+    itself checks, and an unknown is not a no.
+    """
+    for device in desired.devices:
+        if known_devices is not None and device not in known_devices:
+            return _awaiting_device(f"{device}, which this node does not have")
+        if (holder := occupancy.devices.get(device)) is not None and holder != desired.id:
+            return _awaiting_device(f"{device}, which {holder} still uses")
+        gpu = gpus.get(device)
+        if gpu is None:
+            continue
+        if gpu.health is GpuHealth.LOST:
+            return _awaiting_device(f"{device}, which is lost")
+        if (short := _memory(desired, gpu)) is not NO_REASON:
+            return short
+    if max_loading > 0 and occupancy.loading >= max_loading:
+        return Reason(code=ReasonCode.AWAITING_START_SLOT, params={"limit": max_loading})
+    return NO_REASON
+
+
+def _awaiting_device(words: str) -> Reason:
+    return Reason(code=ReasonCode.AWAITING_DEVICE, params={"device": words})
+
+
+def _memory(desired: DesiredInstance, gpu: Gpu) -> Reason:
+    """vLLM refuses to start unless its share of the whole memory is free; so do we, before it loads."""
+    if desired.spec.engine is not EngineKind.VLLM or gpu.memory_total is None or gpu.memory_used is None:
+        return NO_REASON
+    share = desired.spec.args.get("gpu-memory-utilization", DEFAULT_MEMORY_SHARE)
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        return NO_REASON
+    needed, free = share * gpu.memory_total, gpu.memory_total - gpu.memory_used
+    if free >= needed:
+        return NO_REASON
+    params: dict[str, str | int | float] = {"needed": _gib(needed), "free": _gib(free), "gpu": gpu.uuid}
+    return Reason(code=ReasonCode.AWAITING_MEMORY, params=params)
+
+
+def _gib(amount: float) -> str:
+    return f"{amount / 2**30:.1f} GiB"

@@ -1,0 +1,116 @@
+"""What can happen to an instance."""
+
+from supervisord_cp.core.instances.life import Launch
+from supervisord_cp.model.base import Incarnation, Value
+from supervisord_cp.model.instance import ExitCause, Phase
+from supervisord_cp.model.launch import DesiredInstance
+from supervisord_cp.model.reason import Reason
+
+
+class Wanted(Value, frozen=True, kw_only=True):
+    """The desired state mentions the instance."""
+
+    desired: DesiredInstance
+
+
+class Unlisted(Value, frozen=True, kw_only=True):
+    """The desired state no longer mentions it. It is kept."""
+
+
+class Removed(Value, frozen=True, kw_only=True):
+    """Central names it as a removal."""
+
+
+class Halted(Value, frozen=True, kw_only=True):
+    """The agent goes away and takes its engines with it."""
+
+
+class Held(Value, frozen=True, kw_only=True):
+    """A start has to wait."""
+
+    reason: Reason
+
+
+class Admitted(Value, frozen=True, kw_only=True):
+    """A start may go ahead."""
+
+
+class Spawned(Value, frozen=True, kw_only=True):
+    """The process runs."""
+
+    incarnation: Incarnation
+    pid: int
+    stop_grace_s: float = 30.0
+
+
+class SpawnFailed(Value, frozen=True, kw_only=True):
+    """The process could not be started; nothing of it is left."""
+
+    detail: str
+    cause: ExitCause = ExitCause.SPAWN_FAILED
+
+
+class Adopted(Value, frozen=True, kw_only=True):
+    """An incarnation of an earlier life of the agent was found, running or ended."""
+
+    incarnation: Incarnation
+    pid: int
+    launch: Launch
+    stop_grace_s: float = 30.0
+
+
+class PhaseSeen(Value, frozen=True, kw_only=True):
+    """Its log announces a phase of the start."""
+
+    phase: Phase
+
+
+class ProbeOk(Value, frozen=True, kw_only=True):
+    """It answers that it serves."""
+
+
+class ProbeFailed(Value, frozen=True, kw_only=True):
+    """It does not."""
+
+    reason: Reason
+
+
+class Exited(Value, frozen=True, kw_only=True):
+    """Its main process has ended."""
+
+    code: int | None = None
+    signal: int | None = None
+    requested: bool = False
+    """Whether a stop was asked for before, by this life of the agent or an earlier one."""
+    age_s: float = 0.0
+
+
+class Gone(Value, frozen=True, kw_only=True):
+    """No process of its tree is left. Comes after `Exited`."""
+
+    cause: ExitCause = ExitCause.UNKNOWN
+    """Why it ended, if the end was not asked for."""
+    detail: str = ""
+
+
+class Tick(Value, frozen=True, kw_only=True):
+    """The time that `wake_at` named has come."""
+
+
+LifeEvent = (
+    Wanted
+    | Unlisted
+    | Removed
+    | Halted
+    | Held
+    | Admitted
+    | Spawned
+    | SpawnFailed
+    | Adopted
+    | PhaseSeen
+    | ProbeOk
+    | ProbeFailed
+    | Exited
+    | Gone
+    | Tick
+)

@@ -1,0 +1,305 @@
+"""The lifecycle of an instance: (life, event, now) -> (life, effects). Pure.
+
+An event changes what is observed or wanted (`_absorb`); what follows from the difference is found
+afterwards from the state alone (`_converge`), whatever the event was. So a lost or late event
+delays convergence and never changes where it leads.
+"""
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from supervisord_cp.core.instances import effects as do
+from supervisord_cp.core.instances import events as ev
+from supervisord_cp.core.instances.announce import announcements
+from supervisord_cp.core.instances.backoff import backoff_s
+from supervisord_cp.core.instances.life import (
+    DEFAULT_POLICY,
+    RUNNING,
+    Ended,
+    Launch,
+    Life,
+    LifePolicy,
+    Run,
+    Stage,
+    Stopping,
+)
+from supervisord_cp.model.base import Value
+from supervisord_cp.model.instance import ExitCause, Phase
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
+
+_PHASES = tuple(Phase)
+
+
+class Step(Value, frozen=True, kw_only=True):
+    """The outcome of one event."""
+
+    life: Life
+    effects: tuple[do.Effect, ...] = ()
+
+
+def step(
+    life: Life, event: ev.LifeEvent, *, now: float, chance: float, policy: LifePolicy = DEFAULT_POLICY
+) -> Step:
+    """What an event makes of an instance, and what has to be done about it.
+
+    `now` is in monotonic seconds; `chance` (0 to 1) jitters a backoff that begins with this event.
+    """
+    if life.stage is Stage.ABSENT:
+        return Step(life=life)
+    effects: list[do.Effect] = []
+    after = _absorb(life, event, now, chance, policy)
+    while (further := _converge(after, now, policy, effects)) is not after:
+        after = further
+    effects.extend(do.Announce(event=told) for told in announcements(life, after, now))
+    return Step(life=after, effects=tuple(effects))
+
+
+def wake_at(life: Life) -> float | None:
+    """When a `Tick` is due, monotonic seconds; None: never by itself."""
+    if life.stage is Stage.STARTING and life.run is not None:
+        return _start_deadline(life, life.run)
+    if life.stage is Stage.BACKOFF:
+        return life.history.retry_at
+    return None
+
+
+def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: LifePolicy) -> Life:
+    match event:
+        case ev.Wanted() | ev.Unlisted() | ev.Removed() | ev.Halted():
+            return _absorb_wish(life, event)
+        case ev.Held():
+            return replace(life, hold=event.reason) if life.stage is Stage.ADMITTING else life
+        case ev.Admitted():
+            return replace(life, stage=Stage.ADMITTED) if life.stage is Stage.ADMITTING else life
+        case ev.Spawned():
+            return _absorb_spawned(life, event, now)
+        case ev.Adopted():
+            return _absorb_adopted(life, event, now)
+        case ev.SpawnFailed():
+            if life.stage is not Stage.SPAWNING or life.asked is None:
+                return life
+            ended = Ended(at=now, cause=event.cause, detail=event.detail)
+            return _failed(life, life.asked, ended, now=now, chance=chance, policy=policy)
+        case ev.PhaseSeen():
+            return _absorb_phase(life, event.phase)
+        case ev.ProbeOk() | ev.ProbeFailed():
+            return _absorb_probe(life, event, now, policy)
+        case ev.Exited():
+            return _absorb_exit(life, event, now)
+        case ev.Gone():
+            return _absorb_gone(life, event, now, chance, policy)
+        case ev.Tick():
+            return life
+        case _:
+            assert_never(event)
+
+
+def _absorb_wish(life: Life, event: ev.Wanted | ev.Unlisted | ev.Removed | ev.Halted) -> Life:
+    match event:
+        case ev.Wanted():
+            return replace(life, desired=event.desired, listed=True, removed=False)
+        case ev.Unlisted():
+            return replace(life, listed=False)
+        case ev.Removed():
+            return replace(life, removed=True)
+        case ev.Halted():
+            return replace(life, halted=True)
+
+
+def _absorb_spawned(life: Life, event: ev.Spawned, now: float) -> Life:
+    if life.stage is not Stage.SPAWNING or life.asked is None:
+        return life
+    run = Run(
+        incarnation=event.incarnation,
+        pid=event.pid,
+        launch=life.asked,
+        spawned_at=now,
+        stop_grace_s=event.stop_grace_s,
+    )
+    history = replace(life.history, ready=None, ready_since=None)
+    return replace(life, stage=Stage.STARTING, asked=None, run=run, history=history)
+
+
+def _absorb_adopted(life: Life, event: ev.Adopted, now: float) -> Life:
+    if life.stage is not Stage.IDLE:
+        return life
+    served = life.history.ready == event.incarnation
+    run = Run(
+        incarnation=event.incarnation,
+        pid=event.pid,
+        launch=event.launch,
+        spawned_at=now,
+        stop_grace_s=event.stop_grace_s,
+        ready_since=life.history.ready_since if served else None,
+        phase=Phase.READY if served else Phase.SPAWNED,
+    )
+    return replace(life, stage=Stage.ADOPTED if served else Stage.STARTING, run=run)
+
+
+def _absorb_phase(life: Life, phase: Phase) -> Life:
+    """Phases only go forward: a late line of the log does not undo what is known."""
+    run = life.run
+    if life.stage is not Stage.STARTING or run is None:
+        return life
+    if phase is Phase.READY or _PHASES.index(phase) <= _PHASES.index(run.phase):
+        return life
+    return replace(life, run=replace(run, phase=phase))
+
+
+def _absorb_probe(life: Life, event: ev.ProbeOk | ev.ProbeFailed, now: float, policy: LifePolicy) -> Life:
+    run = life.run
+    if life.stage not in RUNNING or run is None:
+        return life
+    if isinstance(event, ev.ProbeFailed):
+        if life.stage is Stage.STARTING:
+            return life
+        failures = life.health_failures + 1
+        stage = Stage.DEGRADED if failures >= policy.degraded_after else life.stage
+        return replace(life, stage=stage, health=event.reason, health_failures=failures)
+    if life.stage is Stage.READY and not life.health_failures:
+        return life
+    since = now if run.ready_since is None else run.ready_since
+    return replace(
+        life,
+        stage=Stage.READY,
+        run=replace(run, ready_since=since, phase=Phase.READY),
+        history=replace(life.history, ready=run.incarnation, ready_since=since),
+        health=NO_REASON,
+        health_failures=0,
+    )
+
+
+def _absorb_exit(life: Life, event: ev.Exited, now: float) -> Life:
+    run = life.run
+    if life.stage not in RUNNING | {Stage.STOPPING} or run is None:
+        return life
+    ended = Ended(at=now - event.age_s, code=event.code, signal=event.signal)
+    stage, stopping = life.stage, life.stopping
+    if stopping is not None:
+        ended = replace(ended, cause=stopping.fault or ExitCause.REQUESTED)
+    elif event.requested:  # asked for by an earlier life of the agent
+        ended = replace(ended, cause=ExitCause.REQUESTED)
+        stage = Stage.STOPPING
+        stopping = Stopping(reason=NO_REASON, since=now, grace_s=0.0)
+    else:
+        stage = Stage.CRASHED
+    return replace(
+        life,
+        stage=stage,
+        stopping=stopping,
+        run=replace(run, pid=None),
+        history=replace(life.history, last=ended),
+        health=NO_REASON,
+        health_failures=0,
+    )
+
+
+def _absorb_gone(life: Life, event: ev.Gone, now: float, chance: float, policy: LifePolicy) -> Life:
+    last, run = life.history.last, life.run
+    if life.stage not in (Stage.CRASHED, Stage.STOPPING) or last is None or run is None:
+        return life
+    if life.stage is Stage.CRASHED:
+        cause = event.cause
+    elif life.stopping is not None and life.stopping.fault is not None:
+        cause = life.stopping.fault
+    else:
+        history = replace(life.history, ended=run.incarnation, ready=None, ready_since=None)
+        return replace(life, stage=Stage.IDLE, stopping=None, history=history)
+    life = replace(life, history=replace(life.history, ended=run.incarnation))
+    ended = replace(last, cause=cause, detail=event.detail)
+    return _failed(life, run.launch, ended, now=now, chance=chance, policy=policy)
+
+
+def _failed(
+    life: Life, launch: Launch, ended: Ended, *, now: float, chance: float, policy: LifePolicy
+) -> Life:
+    """Nothing is left of a launch that ended unasked, or that never came up."""
+    history = life.history
+    since = history.ready_since
+    healthy = since is not None and ended.at - since >= policy.forgive_after_s
+    failures = 1 if healthy or launch != history.failed else history.failures + 1
+    history = replace(
+        history,
+        restarts=history.restarts + 1,
+        failures=failures,
+        retry_at=now + backoff_s(ended.cause, failures, chance),
+        last=ended,
+        failed=launch,
+        ready=None,
+        ready_since=None,
+    )
+    return replace(life, stage=Stage.BACKOFF, asked=None, stopping=None, history=history)
+
+
+def _converge(life: Life, now: float, policy: LifePolicy, effects: list[do.Effect]) -> Life:
+    """One step from what is observed towards what is wanted; the same object when there is none."""
+    stage = life.stage
+    if stage is Stage.IDLE:
+        return _converge_idle(life, now, effects)
+    if stage in (Stage.ADMITTING, Stage.ADMITTED):
+        if not life.wanted or life.asked is None or not life.asked.serves(life.desired):
+            effects.append(do.Withdraw())
+            return replace(life, stage=Stage.IDLE, asked=None, hold=NO_REASON)
+        if stage is Stage.ADMITTED:
+            effects.append(do.Spawn(desired=life.desired))
+            return replace(life, stage=Stage.SPAWNING, hold=NO_REASON)
+        return life
+    if stage in RUNNING:
+        return _converge_running(life, now, policy, effects)
+    if stage is Stage.BACKOFF and not (life.wanted and _must_wait(life, now)):
+        return replace(life, stage=Stage.IDLE)
+    return life
+
+
+def _converge_idle(life: Life, now: float, effects: list[do.Effect]) -> Life:
+    if life.removed:
+        effects.append(do.Forget())
+        return replace(life, stage=Stage.ABSENT)
+    if not life.wanted:
+        return life
+    if _must_wait(life, now):
+        return replace(life, stage=Stage.BACKOFF)
+    effects.append(do.Admit(desired=life.desired))
+    return replace(life, stage=Stage.ADMITTING, asked=Launch.of(life.desired), hold=NO_REASON)
+
+
+def _converge_running(life: Life, now: float, policy: LifePolicy, effects: list[do.Effect]) -> Life:
+    run = life.run
+    assert run is not None
+    fault: ExitCause | None = None
+    if not life.wanted:
+        reason = Reason(code=_why_unwanted(life))
+    elif not run.launch.serves(life.desired):
+        same = replace(run.launch, restart=life.desired.restart).serves(life.desired)
+        reason = Reason(code=ReasonCode.RESTART_ASKED if same else ReasonCode.REPLACED)
+    elif life.stage is Stage.STARTING and now >= _start_deadline(life, run):
+        seconds = round(life.desired.spec.start_timeout_s)
+        reason = Reason(code=ReasonCode.START_DEADLINE, params={"seconds": seconds})
+        fault = ExitCause.START_TIMEOUT
+    else:
+        return life
+    grace_s = run.stop_grace_s
+    if life.stage is Stage.STARTING:
+        grace_s = min(grace_s, policy.loading_grace_s)
+    effects.append(do.Stop(grace_s=grace_s))
+    stopping = Stopping(reason=reason, since=now, grace_s=grace_s, fault=fault)
+    return replace(life, stage=Stage.STOPPING, stopping=stopping)
+
+
+def _why_unwanted(life: Life) -> ReasonCode:
+    if life.removed:
+        return ReasonCode.REMOVED
+    return ReasonCode.AGENT_STOPS if life.halted else ReasonCode.HELD
+
+
+def _start_deadline(life: Life, run: Run) -> float:
+    return run.spawned_at + life.desired.spec.start_timeout_s
+
+
+def _must_wait(life: Life, now: float) -> bool:
+    """Whether a failure still delays the next start. Asking for something else ends the wait."""
+    history = life.history
+    if history.retry_at is None or now >= history.retry_at:
+        return False
+    return history.failed is None or history.failed.serves(life.desired)
