@@ -3,11 +3,31 @@
 A field's docstring is its documentation: the configuration reference is generated from it.
 """
 
+import ipaddress
 from pathlib import Path
+from typing import Annotated
 
+from msgspec import Meta
+
+from supervisord_cp.config.forms import (
+    Cost,
+    Count,
+    DeploymentLabel,
+    Form,
+    InstanceLabel,
+    NodeLabel,
+    OneOf,
+    Origin,
+    Positive,
+    Program,
+    RoutePath,
+    Seconds,
+    Size,
+    Timeout,
+)
 from supervisord_cp.model.base import Value
 from supervisord_cp.model.fleet import PolicyUse
-from supervisord_cp.model.launch import ArgValue
+from supervisord_cp.model.launch import ArgValue, EngineKind
 
 
 class Listen(Value, frozen=True, kw_only=True):
@@ -19,7 +39,10 @@ class Listen(Value, frozen=True, kw_only=True):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -38,11 +61,11 @@ class CentralConfig(Value, frozen=True, kw_only=True):
     """Overrides, placements, decisions and events are kept here."""
     tokens_file: Path | None = None
     """Lines `role: token`, role = agent, operator or viewer; required off loopback."""
-    gpu_budget: int = 0
+    gpu_budget: Count = 0
     """GPUs that all deployments together may use; 0 = all."""
     start_router: bool = True
     """Start a router as a child. false: routers run as units of their own or on other hosts."""
-    settle_s: float = 5.0
+    settle_s: Seconds = 5.0
     """After a start, wait this long for agents to report before new instances are started."""
 
 
@@ -51,31 +74,31 @@ class RouterConfig(Value, frozen=True, kw_only=True):
 
     api_listen: Listen = Listen(host="127.0.0.1", port=9000)
     """Where OpenAI clients connect."""
-    central: str = "http://127.0.0.1:9001"
+    central: Origin = "http://127.0.0.1:9001"
     """The control listener of central."""
     token_file: Path | None = None
     """The agent token, for a router that reaches central off loopback."""
     api_keys_file: Path | None = None
     """One `name: key` per line; absent: no key is asked for."""
-    processes: int = 1
+    processes: Positive = 1
     """Router processes that share the listener."""
-    max_body: int = 64 * 1024 * 1024
+    max_body: Size = 64 * 1024 * 1024
     """The largest request body, in bytes."""
-    queue_requests: int = 1000
+    queue_requests: Count = 1000
     """Requests that wait per deployment at most."""
-    queue_bytes: int = 256 * 1024 * 1024
+    queue_bytes: Size = 256 * 1024 * 1024
     """Bytes of bodies that wait per deployment at most."""
-    queue_timeout_s: float = 60.0
+    queue_timeout_s: Timeout = 60.0
     """How long a request waits for an instance with room."""
-    hold_timeout_s: float = 600.0
+    hold_timeout_s: Timeout = 600.0
     """How long a request waits for a replica to start."""
-    drain_timeout_s: float = 300.0
+    drain_timeout_s: Seconds = 300.0
     """How long a stopping router lets its requests finish."""
-    header_timeout_s: float = 30.0
+    header_timeout_s: Timeout = 30.0
     """How long a client may take to send its request's head, and between two pieces of its body."""
-    idle_timeout_s: float = 75.0
+    idle_timeout_s: Timeout = 75.0
     """How long an idle client connection is kept."""
-    rate_limit_rps: float = 0.0
+    rate_limit_rps: Annotated[float, Meta(ge=0)] = 0.0
     """Requests per second of one API key (of one client address without keys); 0 = no limit."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) of the api listener."""
@@ -86,9 +109,9 @@ class RouterConfig(Value, frozen=True, kw_only=True):
 class PrometheusConfig(Value, frozen=True, kw_only=True):
     """`[prometheus]`: where metrics are queried. Absent: built-in signals only."""
 
-    url: str = ""
+    url: Annotated[str, Form.URL] = ""
     """Base address of Prometheus."""
-    timeout_s: float = 5.0
+    timeout_s: Timeout = 5.0
     """How long a query may take."""
     queries: dict[str, str] = {}
     """Named PromQL expressions, for scalers and routing policies."""
@@ -104,7 +127,7 @@ class PluginsConfig(Value, frozen=True, kw_only=True):
 class AllowConfig(Value, frozen=True, kw_only=True):
     """`[agent.allow]`: the node's own policy; central cannot widen it."""
 
-    executables: tuple[str, ...] = ("vllm",)
+    executables: tuple[Program, ...] = ("vllm",)
     """Programs that may be launched besides our own fake engine: names on PATH, or absolute paths."""
     model_roots: tuple[Path, ...] = ()
     """Folders that local models may lie in; empty: any."""
@@ -117,11 +140,11 @@ class AllowConfig(Value, frozen=True, kw_only=True):
 class AgentConfig(Value, frozen=True, kw_only=True):
     """`[agent]`: the supervisor of one host."""
 
-    name: str = ""
+    name: NodeLabel = ""
     """The node's name; default: the host name."""
     zone: str = ""
     """Rack, room or region; routing policies may prefer the same."""
-    central: str = "http://127.0.0.1:9001"
+    central: Origin = "http://127.0.0.1:9001"
     """The control listener of central."""
     token_file: Path | None = None
     """The agent token."""
@@ -135,57 +158,58 @@ class AgentConfig(Value, frozen=True, kw_only=True):
     """Records of engines, which let a restarted agent take over."""
     log_dir: Path = Path("/var/log/supervisord-cp")
     """Engine logs."""
-    log_max_size: int = 64 * 1024 * 1024
+    log_max_size: Size = 64 * 1024 * 1024
     """Size at which an engine's log is rotated, in bytes."""
-    log_files: int = 5
+    log_files: Count = 5
     """Rotated logs that are kept per engine."""
-    backend: str = "direct"
+    backend: Annotated[str, OneOf(("direct", "systemd"))] = "direct"
     """How keepers are started: `direct` or `systemd`."""
     engine_user: str = ""
     """systemd back end: the user that engines run as."""
-    device: str = "auto"
+    device: Annotated[str, OneOf(("auto", "cuda", "cpu"))] = "auto"
     """`cuda`, `cpu`, or `auto`: cuda when the host has a GPU."""
-    slots: int = 1
+    slots: Positive = 1
     """Engines at once on a cpu node."""
     ports: tuple[int, int] = (8000, 8099)
     """First and last port that engines may get, written `8000-8099`."""
-    gpu_cost_per_hour: float | dict[str, float] | None = None
+    gpu_cost_per_hour: Cost | dict[str, Cost] | None = None
     """Cost of one GPU for an hour, or a table by GPU name."""
-    max_parallel_starts: int = 1
+    max_parallel_starts: Positive = 1
     """Engines that load at the same time."""
     allow: AllowConfig = AllowConfig()
+    """The node's own policy."""
 
 
 class SloConfig(Value, frozen=True, kw_only=True):
     """`slo` of a deployment."""
 
-    ttft_ms: float | None = None
+    ttft_ms: Timeout | None = None
     """Time to first token that requests should see."""
-    itl_ms: float | None = None
+    itl_ms: Timeout | None = None
     """Time between two tokens that requests should see."""
 
 
 class ScalingPolicy(Value, frozen=True, kw_only=True):
     """One rate limit, as in HPA v2."""
 
-    type: str
+    type: Annotated[str, OneOf(("Pods", "Percent"))]
     """`Pods` or `Percent`."""
-    value: int
+    value: Positive
     """How many replicas, or how many percent of them."""
-    period_s: float = 60.0
+    period_s: Annotated[float, Meta(gt=0, le=1800)] = 60.0
     """Within how many seconds."""
 
 
 class ScalingRules(Value, frozen=True, kw_only=True):
     """Behaviour in one direction, as in HPA v2."""
 
-    stabilization_window_s: float | None = None
+    stabilization_window_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     """How long the most careful proposal counts."""
-    select_policy: str = "Max"
+    select_policy: Annotated[str, OneOf(("Max", "Min", "Disabled"))] = "Max"
     """`Max`, `Min` or `Disabled`."""
     policies: tuple[ScalingPolicy, ...] = ()
     """Rate limits."""
-    tolerance: float | None = None
+    tolerance: Annotated[float, Meta(ge=0)] | None = None
     """Ratio of change that is ignored."""
 
 
@@ -193,108 +217,121 @@ class BehaviorConfig(Value, frozen=True, kw_only=True):
     """`autoscale.behavior`, in the words of HPA v2."""
 
     scale_up: ScalingRules = ScalingRules()
+    """When replicas are added."""
     scale_down: ScalingRules = ScalingRules()
+    """When replicas are taken away."""
 
 
 class AutoscaleConfig(Value, frozen=True, kw_only=True):
     """`[deployments.NAME.autoscale]`."""
 
-    min: int = 1
+    min: Count = 1
     """Fewest replicas; 0 allows sleep."""
-    max: int = 1
+    max: Positive = 1
     """Most replicas."""
-    idle_s: float = 600.0
+    idle_s: Seconds = 600.0
     """How long a deployment is idle before it goes to zero."""
     scalers: tuple[PolicyUse, ...] = ()
     """Scaling policies; the largest valid proposal wins."""
     behavior: BehaviorConfig = BehaviorConfig()
+    """How fast replicas come and go."""
 
 
 class DeploymentConfig(Value, frozen=True, kw_only=True):
     """`[deployments.NAME]`: what the operator wants of one model."""
 
-    name: str
-    engine: str = "vllm"
+    name: Annotated[DeploymentLabel, Form.IMPLIED]
+    """The key of its table."""
+    engine: Annotated[str, OneOf(tuple(EngineKind))] = "vllm"
     """`vllm`, `fake`, `command`, or `none` (only static instances)."""
-    model: str = ""
+    model: Program = ""
     """What the engine loads: a Hugging Face id or a folder."""
     served_name: str = ""
     """What clients put in `model`; default: `model`."""
     aliases: tuple[str, ...] = ()
     """More names, LoRA adapters among them."""
-    executable: str = ""
+    executable: Program = ""
     """The engine's program; default: the engine's own."""
-    command: tuple[str, ...] = ()
+    command: tuple[Program, ...] = ()
     """engine = "command": argv with {port}, {host}, {model} and {devices}."""
-    ready_path: str = "/health"
+    ready_path: RoutePath = "/health"
     """engine = "command": the path that answers 200 when the engine is ready."""
     args: dict[str, ArgValue] = {}
     """Engine flags without leading dashes."""
     env: dict[str, str] = {}
     """Environment of the engine, within what the node allows."""
-    gpus: int = 1
+    gpus: Positive = 1
     """GPUs (or CPU slots) per replica; the engine's tensor-parallel-size unless args say otherwise."""
-    replicas: int = 1
+    replicas: Count = 1
     """A fixed number of replicas; or the table `autoscale`."""
-    max_concurrency: int = 0
+    max_concurrency: Count = 0
     """Requests at once per replica, over all routers; 0 = no limit."""
     priority: int = 0
     """Between deployments, when GPUs are short; higher goes first."""
-    min_residency_s: float = 300.0
+    min_residency_s: Seconds = 300.0
     """How long a replica stays at least once it is ready."""
-    start_timeout_s: float = 1800.0
+    start_timeout_s: Timeout = 1800.0
     """How long a start may take before it counts as failed."""
-    stop_grace_s: float = 30.0
+    stop_grace_s: Seconds = 30.0
     """How long an engine has between SIGTERM and SIGKILL."""
     slo: SloConfig = SloConfig()
     scheduler: PolicyUse = PolicyUse(use="fifo")
     """Orders the waiting requests."""
-    router: tuple[PolicyUse, ...] = (PolicyUse(use="load_balanced"),)
+    router: Annotated[tuple[PolicyUse, ...], Form.ONE_OR_MORE] = (PolicyUse(use="load_balanced"),)
     """Picks the instance: a name, or a list of steps."""
     shadow: str = ""
     """A candidate router or scheduler, decided beside, never applied."""
-    allow_paths: tuple[str, ...] = ()
+    allow_paths: tuple[RoutePath, ...] = ()
     """Engine control routes that clients may reach."""
     nodes: tuple[str, ...] = ()
     """Placement constraint: patterns of node names; empty: any."""
-    sleep: str = "none"
+    sleep: Annotated[str, OneOf(("none", "level1", "level2"))] = "none"
     """`none`, `level1` or `level2`: what idle replicas do before they stop."""
     autoscale: AutoscaleConfig | None = None
+    """Bounds and policies, in place of a fixed number of replicas."""
 
 
 class StaticInstanceConfig(Value, frozen=True, kw_only=True):
     """`[[static_instances]]`: an engine that someone else started."""
 
-    id: str
+    id: InstanceLabel
     """Its name."""
     deployment: str
     """The deployment it serves."""
-    url: str
+    url: Origin
     """Its base address."""
     api_key_file: Path | None = None
     """A file with its API key."""
     zone: str = ""
     """Where it stands."""
-    gpus: int = 1
+    gpus: Positive = 1
     """GPUs it uses."""
-    weight: float = 1.0
+    weight: Annotated[float, Meta(gt=0)] = 1.0
     """Its share next to others; 2.0 takes twice the work."""
-    max_concurrency: int = 0
+    max_concurrency: Count = 0
     """Requests at once; 0 = the deployment's."""
-    cost_per_gpu_hour: float | None = None
+    cost_per_gpu_hour: Cost | None = None
     """Cost of one of its GPUs for an hour."""
 
 
 class Config(Value, frozen=True, kw_only=True):
     """A whole configuration file."""
 
-    path: Path | None = None
+    path: Annotated[Path | None, Form.IMPLIED] = None
+    """The file."""
     central: CentralConfig = CentralConfig()
+    """The daemon that decides."""
     router: RouterConfig = RouterConfig()
+    """The data plane."""
     prometheus: PrometheusConfig = PrometheusConfig()
+    """Where metrics are queried."""
     plugins: PluginsConfig = PluginsConfig()
+    """Drop-in policies."""
     agent: AgentConfig = AgentConfig()
-    deployments: tuple[DeploymentConfig, ...] = ()
+    """The supervisor of one host."""
+    deployments: Annotated[tuple[DeploymentConfig, ...], Form.BY_NAME] = ()
+    """What the operator wants of each model."""
     static_instances: tuple[StaticInstanceConfig, ...] = ()
-    tables: tuple[str, ...] = ()
+    """Engines that someone else started."""
+    tables: Annotated[tuple[str, ...], Form.IMPLIED] = ()
     """The top-level tables that the file has."""

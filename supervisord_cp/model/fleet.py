@@ -8,8 +8,11 @@ class PolicyUse(Value, frozen=True, kw_only=True):
     """A policy by name, with its parameters as written in the configuration."""
 
     use: str
+    """Its name."""
     params: dict[str, object] = {}
+    """What it is told; each policy documents its own."""
     weight: float = 1.0
+    """How much a routing step counts next to others."""
 
 
 class RoutedDeployment(Value, frozen=True, kw_only=True):
