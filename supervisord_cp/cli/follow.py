@@ -4,7 +4,7 @@ import codecs
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -61,12 +61,12 @@ def _print_event(event: Mapping[str, Any], output: str) -> None:
     if output == "json":
         print_json(event, compact=True)
     else:
-        click.echo(event_line(event, datetime.now().astimezone()))
+        click.echo(event_line(event))
 
 
-def event_line(event: Mapping[str, Any], now: datetime) -> str:
-    """One event as a line; events carry ages, `now` makes a time of day of them."""
-    moment = now - timedelta(milliseconds=float(event.get("age_ms", 0)))
+def event_line(event: Mapping[str, Any]) -> str:
+    """One event as a line, with the time of day here when central learned of it."""
+    moment = datetime.fromtimestamp(float(event.get("at", 0.0)), UTC).astimezone()
     mark = {"warning": "!", "error": "!!"}.get(str(event.get("severity", "info")), "")
     parts = (
         f"{moment:%Y-%m-%d %H:%M:%S}",

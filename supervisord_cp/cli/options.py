@@ -4,9 +4,12 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from supervisord_cp.config.schema import Listen
 
 CONFIG_VARIABLE: Final = "SUPERVISORD_CP_CONFIG"
 LOG_VARIABLE: Final = "SUPERVISORD_CP_LOG"
@@ -31,17 +34,18 @@ def duration(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def host_port(text: str) -> tuple[str, int]:
-    """`HOST:PORT` (`[::1]:9000` for IPv6) as a pair; the type of an option.
+def listen(text: str) -> "Listen":
+    """The listener of `HOST:PORT`; the type of an option.
 
     Raises:
         click.BadParameter: it is not that.
     """
-    host, _, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not bare or (":" in bare) != (bare != host) or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise click.BadParameter(f"{text!r} is not HOST:PORT")
-    return bare, int(port)
+    from supervisord_cp.config.spelling import Mismatch, parse_listen
+
+    try:
+        return parse_listen(text)
+    except Mismatch as error:
+        raise click.BadParameter(f"{error} ({error.hint})" if error.hint else str(error)) from error
 
 
 def config_option(*, required: bool) -> Callable[[Command], Command]:

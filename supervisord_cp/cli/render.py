@@ -29,9 +29,9 @@ def print_sheet(sheet: Sheet) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in sheet.columns:
         table.add_column(column, no_wrap=column != sheet.columns[-1], overflow="fold")
-    for row, state in zip(sheet.rows, sheet.states or ("",) * len(sheet.rows), strict=True):
-        style = _style(state)
-        table.add_row(*(Text(cell, style=style if cell.startswith(state) and state else "") for cell in row))
+    for row, state in zip(sheet.rows, sheet.states, strict=True):
+        styles = (_style(state) if column == sheet.coloured else "" for column in range(len(row)))
+        table.add_row(*(Text(cell, style=style) for cell, style in zip(row, styles, strict=True)))
     console.print(table)
 
 

@@ -19,15 +19,19 @@ BAD: Final = frozenset(
     {"degraded", "crashed", "backoff", "unknown", "lost", "quarantined", "silent", "foreign"}
 )
 
+_QUALIFIED: Final = frozenset({"degraded", "stopping", "unknown"})
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table: one style word per row decides its colour, "" for none."""
+    """A table as text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     states: tuple[str, ...] = ()
-    """For each row the word that colours its STATE cell."""
+    """For each row the word that decides its colour."""
+    coloured: int = 0
+    """The column that carries the colour."""
     empty: str = ""
     """What to say when there are no rows."""
 
@@ -38,6 +42,7 @@ def instances_sheet(instances: Sequence[Json]) -> Sheet:
         ("INSTANCE", "STATE", "NODE:DEVICES", "PID", "UPTIME", "RUN", "WAIT", "KV", "RESTARTS", "WHY"),
         tuple(_instance_row(item) for item in instances),
         tuple(str(item.get("state", "")) for item in instances),
+        coloured=1,
         empty="no instances",
     )
 
@@ -58,8 +63,9 @@ def _instance_row(item: Json) -> tuple[str, ...]:
 
 
 def state_of(item: Json) -> str:
-    """The state, with its reason's short word where INTERFACE gives it one."""
-    return str(item.get("state", "unknown"))
+    """The state; with its reason's code where the state alone says too little: `degraded(stalled)`."""
+    state, reason = str(item.get("state", "unknown")), item.get("reason")
+    return f"{state}({reason})" if reason and state in _QUALIFIED else state
 
 
 def why_of(item: Json) -> str:
@@ -70,9 +76,9 @@ def why_of(item: Json) -> str:
             parts.append(str(phase))
         if (eta := item.get("eta_s")) is not None:
             parts.append(f"about {text.duration(eta)} left")
-    if reason := item.get("reason"):
-        parts.append(str(reason))
-    elif last := item.get("last_exit"):
+    if message := item.get("message"):
+        parts.append(str(message))
+    elif (last := item.get("last_exit")) and last.get("cause") != "requested":
         parts.append(f"last exit {exit_of(last)}, {text.duration(last.get('age_s'))} ago")
     return ", ".join(parts)
 
@@ -96,6 +102,7 @@ def deployments_sheet(deployments: Sequence[Json]) -> Sheet:
         ("DEPLOYMENT", "MODEL", "READY", "WANTED", "STARTING", "DRAINING", "MIN..MAX", "SCALER", "WHY"),
         tuple(_deployment_row(item) for item in deployments),
         tuple(deployment_state(item) for item in deployments),
+        coloured=2,
         empty="no deployments",
     )
 
@@ -108,7 +115,8 @@ def deployment_state(item: Json) -> str:
 
 
 def _deployment_row(item: Json) -> tuple[str, ...]:
-    why = [str(item[key]) for key in ("cannot_place", "reason") if item.get(key)]
+    why = [f"cannot place: {one.get('message')}" for one in item.get("cannot_place") or ()]
+    why += [str(item[key]) for key in ("message", "progress") if item.get(key)]
     return (
         str(item["name"]),
         str(item.get("served_name") or text.UNKNOWN),
@@ -128,6 +136,7 @@ def nodes_sheet(nodes: Sequence[Json]) -> Sheet:
         ("NODE", "ZONE", "STATE", "DEVICES", "FREE", "REPORT"),
         tuple(_node_row(item) for item in nodes),
         tuple(str(item.get("state", "")) for item in nodes),
+        coloured=2,
         empty="no node is connected",
     )
 
@@ -153,6 +162,7 @@ def gpus_sheet(gpus: Sequence[Json]) -> Sheet:
         ("NODE", "GPU", "UUID", "NAME", "MEMORY", "UTIL", "TEMP", "POWER", "HEALTH", "USE", "HELD BY"),
         tuple(_gpu_row(item) for item in gpus),
         tuple(str(item.get("health", "")) for item in gpus),
+        coloured=8,
         empty="no GPUs; the slots of cpu nodes are counted in `supervisord-cp nodes`",
     )
 

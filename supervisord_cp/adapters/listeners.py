@@ -1,0 +1,50 @@
+"""Ports of this host: whether one can be listened on, and who has it."""
+
+import errno
+import socket
+from itertools import takewhile
+from pathlib import Path
+
+import psutil
+
+
+def bind_error(host: str, port: int) -> OSError | None:
+    """Why nobody can listen there now; None when it is free. The socket is closed again."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        return error
+    return None
+
+
+def in_use(error: OSError) -> bool:
+    """Whether somebody else listens there, as opposed to an address that this host does not have."""
+    return error.errno == errno.EADDRINUSE
+
+
+def listener_of(port: int) -> str:
+    """Who listens on a port, as `PID (command)`; "" when that cannot be seen (another user's process)."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.Error:
+        return ""
+    for one in connections:
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+            return f"{one.pid} ({_command(one.pid)})"
+    return ""
+
+
+def _command(pid: int) -> str:
+    """The first words of its command line: long options may be followed by secrets."""
+    try:
+        program, *words = psutil.Process(pid).cmdline() or [psutil.Process(pid).name()]
+    except psutil.Error:
+        return "?"
+    shown = takewhile(lambda word: not word.startswith("--"), words[:4])
+    return " ".join([Path(program).name, *shown])
