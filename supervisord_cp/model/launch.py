@@ -8,7 +8,8 @@ import msgspec
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, Value
 
 ArgValue = bool | int | float | str | list[bool | int | float | str]
-"""The value of an engine flag: `True` is the bare flag, `False` leaves it out, a list repeats its values."""
+"""The value of an engine flag: `True` is the bare flag, `False` its `--no-` form where it has one (else it
+is left out), a list gives its values one after the other."""
 
 
 class EngineKind(StrEnum):
