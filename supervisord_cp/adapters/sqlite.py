@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 STREAM_LIMIT: Final = 10_000
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS kv (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kv
+  (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stream (id INTEGER PRIMARY KEY, name TEXT, at REAL, value TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS stream_by_name ON stream (name, id);
 """

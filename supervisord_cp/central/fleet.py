@@ -11,6 +11,7 @@ from supervisord_cp.model.node import HostLoad, NodeInventory, NodeReport
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 
 SILENT_AFTER_S: Final = 3.0
+FOREIGN_BYTES: Final = 512 * 1024 * 1024
 
 
 class NodeView(Value, frozen=True, kw_only=True):
@@ -98,6 +99,6 @@ def usable(gpu: Gpu) -> bool:
     return gpu.health is GpuHealth.HEALTHY
 
 
-def foreign(gpu: Gpu, ours: frozenset[int]) -> bool:
-    """Whether a stranger's process holds memory of it."""
-    return any(holder.pid not in ours for holder in gpu.holders)
+def foreign(gpu: Gpu) -> bool:
+    """Whether strangers hold enough of its memory that an engine should not be put there."""
+    return sum(holder.bytes for holder in gpu.holders if not holder.instance) > FOREIGN_BYTES

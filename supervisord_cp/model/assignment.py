@@ -22,6 +22,8 @@ class Leaving(Value, frozen=True, kw_only=True):
     reason: Reason = NO_REASON
     deadline_s: float = 300.0
     """How long its requests may take, counted from when routers were told."""
+    waiting: bool = False
+    """It still serves: its turn comes when the deployment's other instances are ready."""
 
 
 class Assignment(Value, frozen=True, kw_only=True):
@@ -40,6 +42,16 @@ class Assignment(Value, frozen=True, kw_only=True):
     released: bool = False
     """Its requests are done (or their deadline has passed): the agent may remove it."""
     max_concurrency: int = 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether routers send nothing new to it."""
+        return self.leaving is not None and not self.leaving.waiting
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the replicas that are wanted (one that is removed is not)."""
+        return self.leaving is None or self.leaving.to is not Leave.REMOVE
 
 
 class Override(Value, frozen=True, kw_only=True):

@@ -37,6 +37,8 @@ class Holder(Value, frozen=True, kw_only=True):
     owner: str
     command: str
     bytes: int
+    instance: str = ""
+    """The instance whose process tree it belongs to; "" is a stranger."""
 
 
 class Gpu(Value, frozen=True, kw_only=True):

@@ -84,7 +84,7 @@ class _Step(Value, frozen=True, kw_only=True):
 
 
 def _step(item: Wanted, mine: Sequence[Assignment], states: Mapping[InstanceId, InstanceState]) -> _Step:
-    staying = [a for a in mine if a.leaving is None]
+    staying = [a for a in mine if a.counts]
     revision = revision_of(item.spec)
     old = [a for a in staying if a.revision != revision]
     new = [a for a in staying if a.revision == revision]

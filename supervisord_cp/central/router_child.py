@@ -1,0 +1,136 @@
+"""The router that central starts: it outlives central, so the next central finds it and lets it be."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+LONGEST_DELAY_S: Final = 10.0
+STOP_S: Final = 5.0
+
+
+class RouterChild:
+    """Keeps one router process running; its identity is on disk, so that it is never started twice."""
+
+    def __init__(self, config_path: Path, state_dir: Path) -> None:
+        self._config_path = config_path
+        self._record = state_dir / "router.json"
+        self._log = state_dir / "router.log"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pidfd: int | None = None
+        self.pid: int | None = None
+
+    async def run(self) -> None:
+        """Start it, or find it, and start it again whenever it ends; until cancelled."""
+        delay = 0.2
+        while True:
+            found = self._find()
+            if found is None:
+                self._spawn()
+            else:
+                self.pid, self._pidfd = found
+                log.info("the router (pid %d) of an earlier central goes on serving", self.pid)
+            started = asyncio.get_running_loop().time()
+            await self._ended()
+            healthy = asyncio.get_running_loop().time() - started > 10.0
+            delay = 0.2 if healthy else min(LONGEST_DELAY_S, delay * 2)
+            log.warning("the router (pid %s) ended; its log is %s; starting another", self.pid, self._log)
+            self._forget()
+            await asyncio.sleep(delay)
+
+    async def stop(self) -> None:
+        """End it: SIGTERM lets open requests finish, a second one hurries, SIGKILL ends."""
+        if self._pidfd is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await self._ended()
+            except TimeoutError:
+                continue
+            break
+        self._forget()
+
+    def close(self) -> None:
+        """Let go of it without touching it."""
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        if self._child is not None:
+            self._child.returncode = 0  # it is meant to outlive us: no warning about a forgotten child
+            self._child = None
+
+    def _spawn(self) -> None:
+        argv = [sys.executable, "-m", "supervisord_cp", "router", "-c", str(self._config_path)]
+        with self._log.open("ab") as out:
+            self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")},
+            )
+        self.pid = self._child.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        record = {"pid": self.pid, "start_ticks": _start_ticks(self.pid), "boot_id": _boot_id()}
+        temporary = self._record.with_suffix(".tmp")
+        temporary.write_text(json.dumps(record))
+        temporary.replace(self._record)
+
+    def _find(self) -> tuple[int, int] | None:
+        """The recorded router, if that very process is still alive: its pid and a pidfd."""
+        try:
+            record = json.loads(self._record.read_text())
+            pid, ticks = int(record["pid"]), int(record["start_ticks"])
+            if record["boot_id"] != _boot_id():
+                return None
+            pidfd = os.pidfd_open(pid)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if _start_ticks(pid) != ticks:
+            os.close(pidfd)
+            return None
+        return pid, pidfd
+
+    async def _ended(self) -> None:
+        if self._pidfd is None:
+            return
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        loop.add_reader(self._pidfd, over.set)
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+        if self._child is not None:
+            self._child.wait()
+            self._child = None
+
+    def _forget(self) -> None:
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        self._pidfd = self.pid = None
+        self._record.unlink(missing_ok=True)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _start_ticks(pid: int) -> int:
+    """Field 22 of /proc/PID/stat, -1 when there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return -1

@@ -1,0 +1,339 @@
+"""What the control API answers, as plain JSON values. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from supervisord_cp.central import fleet
+from supervisord_cp.central.controller import Controller
+from supervisord_cp.model.assignment import Assignment
+from supervisord_cp.model.base import DeploymentName, DeviceId
+from supervisord_cp.model.fleet import RoutedInstance
+from supervisord_cp.model.gpu import Gpu, GpuUse
+from supervisord_cp.model.instance import InstanceState, InstanceStatus
+from supervisord_cp.model.launch import EngineKind, RunState
+from supervisord_cp.model.reason import Reason, render
+from supervisord_cp.version import __version__
+
+Json = dict[str, Any]
+
+
+def instances(controller: Controller) -> list[Json]:
+    """Observed instances, those assigned but not reported yet, and static ones; by id."""
+    observed = controller.statuses()
+    out = [observed_instance(controller, view, status) for view, status in observed.values()]
+    out += [_awaited(a) for a in controller.memory.assignments.values() if a.id not in observed]
+    out += [_static(item) for item in controller.routers.instances() if item.static]
+    return sorted(out, key=lambda item: _natural(str(item["id"])))
+
+
+def observed_instance(controller: Controller, view: fleet.NodeView, status: InstanceStatus) -> Json:
+    """One instance as INTERFACE names its fields."""
+    state, reason = fleet.shown_state(status, view, controller.clock.now())
+    assignment = controller.memory.assignments.get(status.id)
+    if (
+        assignment is not None
+        and assignment.draining
+        and state in (InstanceState.READY, InstanceState.UNLISTED)
+    ):
+        state, reason = InstanceState.DRAINING, assignment.leaving.reason if assignment.leaving else Reason()
+    load, last = status.load, status.last_exit
+    eta = status.eta_s
+    if eta is None and state is InstanceState.STARTING:
+        eta = controller.scaling.start_seconds(status.deployment)
+    return {
+        "id": status.id,
+        "deployment": status.deployment,
+        "node": view.name,
+        "engine": status.engine,
+        "revision": status.revision,
+        "incarnation": status.incarnation,
+        "state": state,
+        "reason": code_of(reason),
+        "message": render(reason),
+        "phase": status.phase,
+        "eta_s": eta,
+        "pid": status.pid,
+        "url": status.url,
+        "port": _port(status.url),
+        "gpus": list(status.devices),
+        "generation": None if view.generation is None else view.generation.counter,
+        "restarts": status.restarts,
+        "uptime_s": round(status.uptime_s, 1),
+        "ready": state in (InstanceState.READY, InstanceState.UNLISTED),
+        "requests_running": None if load is None else load.running,
+        "requests_waiting": None if load is None else load.waiting,
+        "kv_cache_usage": None if load is None else load.kv_cache_usage,
+        "load_age_ms": None if load is None else load.age_ms,
+        "last_exit": None
+        if last is None
+        else {
+            "code": last.code,
+            "signal": last.signal,
+            "cause": last.cause,
+            "age_s": round(last.age_s, 1),
+            "detail": last.detail,
+        },
+        "static": False,
+    }
+
+
+def _blank(identity: str, deployment: str, node: str) -> Json:
+    return {
+        "id": identity,
+        "deployment": deployment,
+        "node": node,
+        "engine": "",
+        "revision": "",
+        "incarnation": "",
+        "state": InstanceState.UNKNOWN,
+        "reason": None,
+        "message": "",
+        "phase": "",
+        "eta_s": None,
+        "pid": None,
+        "url": "",
+        "port": None,
+        "gpus": [],
+        "generation": None,
+        "restarts": 0,
+        "uptime_s": 0.0,
+        "ready": False,
+        "requests_running": None,
+        "requests_waiting": None,
+        "kv_cache_usage": None,
+        "load_age_ms": None,
+        "last_exit": None,
+        "static": False,
+    }
+
+
+def _awaited(assignment: Assignment) -> Json:
+    stopped = assignment.run is RunState.STOPPED
+    return {
+        **_blank(assignment.id, assignment.deployment, assignment.node),
+        "engine": assignment.spec.engine if assignment.spec else "",
+        "revision": assignment.revision,
+        "state": InstanceState.STOPPED if stopped else InstanceState.GATED,
+        "message": "" if stopped else f"its agent on {assignment.node} has not taken it over yet",
+        "gpus": list(assignment.devices),
+    }
+
+
+def _static(item: RoutedInstance) -> Json:
+    load = item.load
+    return {
+        **_blank(item.id, item.deployment, item.node),
+        "engine": EngineKind.NONE,
+        "incarnation": item.incarnation,
+        "state": item.state,
+        "url": item.url,
+        "port": _port(item.url),
+        "ready": item.state is InstanceState.READY,
+        "requests_running": None if load is None else load.running,
+        "requests_waiting": None if load is None else load.waiting,
+        "kv_cache_usage": None if load is None else load.kv_cache_usage,
+        "load_age_ms": None if load is None else load.age_ms,
+        "static": True,
+    }
+
+
+def deployments(controller: Controller) -> list[Json]:
+    """Configured deployments, in the order of the file."""
+    observed = instances(controller)
+    out = []
+    for config in controller.config.deployments:
+        name = DeploymentName(config.name)
+        mine = [i for i in observed if i["deployment"] == config.name]
+        decision = controller.scaling.decisions.get(name)
+        held = name in controller.memory.holds
+        wanted = 0 if held or decision is None else decision.wanted
+        spec = controller.scaling.specs(controller.config).get(name)
+        revision = "" if spec is None else controller.scaling.revision(spec)
+        own = [i for i in mine if not i["static"]]
+        current = sum(i["revision"] == revision for i in own)
+        scale = config.autoscale
+        unplaced = controller.scaling.unplaced.get(name, [])
+        reason = Reason() if decision is None else decision.reason
+        out.append(
+            {
+                "name": config.name,
+                "served_name": config.served_name or config.model or config.name,
+                "aliases": list(config.aliases),
+                "engine": config.engine,
+                "revision": revision,
+                "progress": f"{current}/{len(own)} at {revision}" if current != len(own) else "",
+                "wanted": wanted,
+                "ready": sum(i["ready"] for i in mine if not i["static"]),
+                "static_ready": sum(i["ready"] for i in mine if i["static"]),
+                "starting": sum(i["state"] in (InstanceState.STARTING, InstanceState.GATED) for i in own),
+                "draining": sum(i["state"] is InstanceState.DRAINING for i in own),
+                "min": controller.scaling.configured(config) if scale is None else scale.min,
+                "max": controller.scaling.configured(config) if scale is None else scale.max,
+                "scaler": "fixed" if scale is None else ",".join(s.use for s in scale.scalers),
+                "held": held,
+                "reason": "held" if held else code_of(reason),
+                "message": "stopped by an operator; `start` lets it run" if held else render(reason),
+                "cannot_place": [{"reason": r.code, "message": render(r)} for r in unplaced],
+            }
+        )
+    return out
+
+
+def nodes(controller: Controller) -> list[Json]:
+    """Known nodes, by name."""
+    now = controller.clock.now()
+    out = []
+    for view in sorted(controller.nodes.values(), key=lambda v: v.name):
+        age = view.age_s(now)
+        inventory, host = view.inventory, view.host
+        out.append(
+            {
+                "name": view.name,
+                "zone": inventory.zone,
+                "state": "silent" if view.silent(now) else "connected" if view.connected else "disconnected",
+                "report_age_s": None if age is None else round(age, 2),
+                "cordoned": controller.memory.cordoned(view.name),
+                "advertise": inventory.advertise,
+                "device": inventory.device,
+                "version": inventory.version,
+                "instances": len(view.instances),
+                "gpus": [_gpu(controller, view, gpu) for gpu in view.gpus],
+                "gpu_message": render(view.gpu_reason),
+                "slots": [_slot(controller, view, slot) for slot in inventory.slots],
+                "host": None
+                if host is None
+                else {
+                    "cpu_count": host.cpu_count,
+                    "cpu_utilization": host.cpu_utilization,
+                    "memory_total": host.memory_total,
+                    "memory_available": host.memory_available,
+                    "disk_free": host.disk_free,
+                },
+            }
+        )
+    return out
+
+
+def gpus(controller: Controller) -> list[Json]:
+    """All GPUs with their nodes."""
+    return [{"node": node["name"], **gpu} for node in nodes(controller) for gpu in node["gpus"]]
+
+
+def _gpu(controller: Controller, view: fleet.NodeView, gpu: Gpu) -> Json:
+    use, instance = _use(controller, view, gpu.uuid)
+    if use is GpuUse.FREE and fleet.foreign(gpu):
+        use = GpuUse.FOREIGN
+    return {
+        "uuid": gpu.uuid,
+        "index": gpu.index,
+        "name": gpu.name,
+        "memory_total": gpu.memory_total,
+        "memory_used": gpu.memory_used,
+        "utilization": gpu.utilization,
+        "temperature_c": gpu.temperature_c,
+        "power_w": gpu.power_w,
+        "health": gpu.health,
+        "use": use,
+        "instance": instance,
+        "age_ms": gpu.age_ms,
+        "holders": [
+            {"pid": h.pid, "owner": h.owner, "command": h.command, "bytes": h.bytes, "instance": h.instance}
+            for h in gpu.holders
+        ],
+    }
+
+
+def _slot(controller: Controller, view: fleet.NodeView, slot: DeviceId) -> Json:
+    use, instance = _use(controller, view, slot)
+    return {"id": slot, "use": use, "instance": instance}
+
+
+def _use(controller: Controller, view: fleet.NodeView, device: DeviceId) -> tuple[GpuUse, str]:
+    for status in view.instances.values():
+        if device in status.devices:
+            assignment = controller.memory.assignments.get(status.id)
+            if assignment is not None and assignment.draining:
+                return GpuUse.DRAINING, status.id
+            serving = status.state in (InstanceState.READY, InstanceState.DEGRADED, InstanceState.SLEEPING)
+            if serving:
+                return GpuUse.SERVING, status.id
+            if status.state is not InstanceState.STOPPED:
+                return GpuUse.STARTING, status.id
+    if controller.memory.cordoned(view.name) or device in controller.memory.cordoned_devices(view.name):
+        return GpuUse.CORDONED, ""
+    return GpuUse.FREE, ""
+
+
+def status(controller: Controller) -> Json:
+    """The one-screen answer."""
+    all_deployments, all_instances = deployments(controller), instances(controller)
+    counts: dict[str, int] = {}
+    for item in all_instances:
+        counts[item["state"]] = counts.get(item["state"], 0) + 1
+    problems = list(_problems(controller, all_deployments, all_instances))
+    now = controller.clock.now()
+    return {
+        "healthy": not problems,
+        "problems": problems,
+        "central": {
+            "version": __version__,
+            "epoch": controller.epoch,
+            "uptime_s": round(now - controller.started_at, 1),
+            "settled": controller.settled,
+            "snapshot_version": 0
+            if controller.routers.snapshot is None
+            else controller.routers.snapshot.version,
+        },
+        "nodes": len(controller.nodes),
+        "routers": [
+            {
+                "id": view.id,
+                "connected": view.connected,
+                "version": view.report.version if view.report else 0,
+                "release": view.version,
+                "api_url": view.report.api_url if view.report else "",
+                "pid": view.report.pid if view.report else None,
+            }
+            for view in controller.routers.views.values()
+        ],
+        "deployments": all_deployments,
+        "instances": counts,
+    }
+
+
+def _problems(
+    controller: Controller, all_deployments: Iterable[Json], all_instances: Iterable[Json]
+) -> Iterable[str]:
+    now = controller.clock.now()
+    for view in controller.nodes.values():
+        if view.silent(now):
+            yield f"{view.name}: no report; its engines stay in rotation as long as they answer"
+        if not view.gpus_known:
+            yield f"{view.name}: {render(view.gpu_reason)}"
+    if not any(view.connected for view in controller.routers.views.values()):
+        yield "no router is connected"
+    for item in all_deployments:
+        if item["ready"] + item["static_ready"] < item["wanted"]:
+            why = (
+                item["cannot_place"][0]["message"] if item["cannot_place"] else f"{item['starting']} starting"
+            )
+            yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why})"
+    for item in all_instances:
+        if item["state"] in (InstanceState.CRASHED, InstanceState.BACKOFF, InstanceState.DEGRADED):
+            yield f"{item['id']}: {item['state']}" + (f" ({item['message']})" if item["message"] else "")
+        elif item["static"] and not item["ready"]:
+            yield f"{item['id']}: {item['state']}"
+
+
+def code_of(reason: Reason) -> str | None:
+    return None if not reason.code or reason.code == "none" else reason.code
+
+
+def _port(url: str) -> int | None:
+    tail = url.rstrip("/").rpartition(":")[2]
+    return int(tail) if tail.isdigit() else None
+
+
+def _natural(name: str) -> tuple[str, int]:
+    head, _, tail = name.rpartition("-")
+    return (head, int(tail)) if tail.isdigit() else (name, -1)
