@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -188,7 +189,7 @@ def shown_command(argv: list[str]) -> str:
     words = iter(" ".join(argv[:COMMAND_WORDS]).split())
     for word in words:
         if word == "-m":
-            shown += [word, next(words, "")]
+            shown += [word, *islice(words, 1)]
         elif word.startswith("-"):
             break
         else:

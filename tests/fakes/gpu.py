@@ -2,10 +2,10 @@
 
 import msgspec
 
-from supervisord_cp.adapters.nvml_lines import ProbeLine, Sample, fold, view
+from supervisord_cp.adapters.nvml_lines import ProbeLine, Sample, Unreadable, fold, view
 from supervisord_cp.clock import Clock
 from supervisord_cp.model.base import DeviceId
-from supervisord_cp.model.gpu import Gpu, Holder
+from supervisord_cp.model.gpu import Gpu, GpuHealth, Holder
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 from supervisord_cp.ports.gpu import GpuReading
 
@@ -24,6 +24,7 @@ class FakeGpu:
     def __init__(self, *gpus: Gpu, clock: Clock) -> None:
         self._clock = clock
         self._gpus = {gpu.uuid: gpu for gpu in gpus}
+        self._unreadable: dict[DeviceId, Unreadable] = {}
         self._known: dict[DeviceId, Sample] | None = None
         self._started = False
         self._silent = False
@@ -57,11 +58,17 @@ class FakeGpu:
             self._change(one.uuid, holders=holders, memory_used=(one.memory_used or 0) - freed)
 
     def lose(self, uuid: DeviceId) -> None:
-        """The driver says that a GPU is lost, or has it no more."""
+        """The driver says that a GPU is lost."""
+        one = self._gpus.pop(uuid)
+        self._unreadable[uuid] = Unreadable(index=one.index, health=GpuHealth.LOST)
+
+    def remove(self, uuid: DeviceId) -> None:
+        """The driver lists a GPU no more."""
         del self._gpus[uuid]
 
     def put(self, one: Gpu) -> None:
         """Add a GPU, or replace what is said of it."""
+        self._unreadable.pop(one.uuid, None)
         self._gpus[one.uuid] = one
 
     def silence(self) -> None:
