@@ -28,6 +28,8 @@ class RoutedDeployment(Value, frozen=True, kw_only=True):
     """Per replica over all routers; 0 is no limit."""
     wanted: int = 0
     """Replicas wanted now; 0 with no instance means asleep, not unknown."""
+    wakes: bool = True
+    """Whether waiting requests make central want a replica; False: at 0 replicas they are refused at once."""
     start_estimate_s: float | None = None
     """How long a replica takes to start, when that is known."""
 

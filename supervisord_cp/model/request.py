@@ -46,6 +46,8 @@ class Candidate(Value, frozen=True, kw_only=True):
     """Tokens of prompts dispatched whose first byte has not come yet."""
     booked_decode: int = 0
     """Tokens still expected from the open leases."""
+    foreign: int = 0
+    """Requests that the engine reports and this router did not send."""
 
     @property
     def booked(self) -> int:

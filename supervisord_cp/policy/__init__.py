@@ -12,6 +12,7 @@ from supervisord_cp.model.request import Candidate, RequestPriority, RoutingRequ
 from supervisord_cp.model.scaling import ScaleProposal, ScaleView
 from supervisord_cp.policy.declare import API_VERSION, PolicyKind, PolicySpec, declared, policy
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
+from supervisord_cp.policy.routing import Filter, Picker, RouteContext, Scorer
 
 __all__ = [
     "API_VERSION",
@@ -19,10 +20,12 @@ __all__ = [
     "DeploymentName",
     "DeviceId",
     "EngineLoad",
+    "Filter",
     "InstanceId",
     "InstanceState",
     "NodeName",
     "NodeRoom",
+    "Picker",
     "PlaceView",
     "Placer",
     "PolicyKind",
@@ -30,10 +33,12 @@ __all__ = [
     "Reason",
     "ReasonCode",
     "RequestPriority",
+    "RouteContext",
     "RoutedInstance",
     "RoutingRequest",
     "ScaleProposal",
     "ScaleView",
+    "Scorer",
     "declared",
     "policy",
 ]
