@@ -61,7 +61,8 @@ def _only_one(state_dir: Path) -> Iterator[None]:
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(
-            f"[central] state_dir = {state_dir} cannot be used: {error.strerror}; name a folder that this user may write"
+            f"[central] state_dir = {state_dir} cannot be used: {error.strerror}; "
+            "name a folder that this user may write"
         ) from error
     try:
         try:

@@ -1,17 +1,15 @@
 """Who may ask what of the control listener, and from where."""
 
 import ipaddress
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from supervisord_cp.adapters.tokens import TokenFile
 from supervisord_cp.config.schema import Config
 from supervisord_cp.errors import UsageError
 from supervisord_cp.wire.messages import AGENT_PATH, ROUTER_PATH
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 
@@ -27,14 +25,15 @@ def tokens_of(config: Config) -> TokenFile | None:
         return TokenFile(central.tokens_file)
     if not central.control_listen.loopback:
         raise UsageError(
-            f"[central] control_listen = {central.control_listen} is not loopback "
-            "and tokens_file is not set: anybody who reaches it could start programs. Write lines `agent: TOKEN`, `operator: TOKEN` to a "
-            "file of mode 0600 and name it in [central] tokens_file, or listen on 127.0.0.1"
+            f"[central] control_listen = {central.control_listen} is not loopback and tokens_file is not "
+            "set: anybody who reaches it could start programs. Write lines `agent: TOKEN` and "
+            "`operator: TOKEN` to a file of mode 0600 and name it in [central] tokens_file, "
+            "or listen on 127.0.0.1"
         )
     return None
 
 
-def guard(tokens: TokenFile | None) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def guard(tokens: TokenFile | None) -> Middleware:
     """The middleware that lets a request pass, or answers 401 or 403."""
 
     @web.middleware

@@ -52,25 +52,23 @@ def plan(
         step = _step(item, mine, states)
         for retiring, reason in step.retire:
             actions.append(Retire(instance=retiring.id, deployment=item.deployment, reason=reason))
+        placed = 0
         for _ in range(step.start):
             found = place(item.deployment, item.spec, item.nodes, room, placer)
             if isinstance(found, Reason):
                 unplaced.append(Unplaced(deployment=item.deployment, reason=found))
                 continue
-            start = _start(item, found, taken)
-            taken.add(start.instance)
+            actions.append(_start(item, found, taken))
             room = occupy(room, item.deployment, found)
-            actions.append(start)
-        if step.surge is not None:
+            placed += 1
+        if step.replace is not None and not placed:
             found = place(item.deployment, item.spec, item.nodes, room, placer)
             if isinstance(found, Place):
-                start = _start(item, found, taken)
-                taken.add(start.instance)
+                actions.append(_start(item, found, taken))
                 room = occupy(room, item.deployment, found)
-                actions.append(start)
             else:
                 reason = Reason(code=ReasonCode.REPLACED)
-                actions.append(Retire(instance=step.surge.id, deployment=item.deployment, reason=reason))
+                actions.append(Retire(instance=step.replace.id, deployment=item.deployment, reason=reason))
     return ScalePlan(actions=tuple(actions), unplaced=tuple(unplaced))
 
 
@@ -79,7 +77,7 @@ class _Step(Value, frozen=True, kw_only=True):
 
     start: int = 0
     retire: tuple[tuple[Assignment, Reason], ...] = ()
-    surge: Assignment | None = None
+    replace: Assignment | None = None
     """An old revision to be replaced: by a new replica beside it, or in its place when there is no room."""
 
 
@@ -96,12 +94,11 @@ def _step(item: Wanted, mine: Sequence[Assignment], states: Mapping[InstanceId, 
         victims = sorted(staying, key=lambda a: _keep_rank(a, a.revision == revision, states))[:surplus]
         reason = Reason(code=ReasonCode.REPLACED if old and new else ReasonCode.REMOVED)
         return _Step(retire=tuple((victim, reason) for victim in victims))
-    if surplus < 0:
-        return _Step(start=-surplus)
-    leaving = any(a.leaving is not None for a in mine)
-    if old and not coming and not leaving and len(staying) == item.replicas:
-        return _Step(surge=min(old, key=lambda a: _keep_rank(a, False, states)))
-    return _Step()
+    leaving = any(not a.counts for a in mine)
+    outdated = None
+    if old and not coming and not leaving and len(staying) <= item.replicas:
+        outdated = min(old, key=lambda a: _keep_rank(a, False, states))
+    return _Step(start=max(0, -surplus), replace=outdated)
 
 
 def _keep_rank(
@@ -117,9 +114,12 @@ def _keep_rank(
 
 
 def _start(item: Wanted, where: Place, taken: set[InstanceId]) -> Start:
+    """A start under the lowest free name, which is taken from now on."""
     names = (InstanceId(f"{item.deployment}-{n}") for n in itertools.count())
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
     return Start(
-        instance=next(name for name in names if name not in taken),
+        instance=name,
         deployment=item.deployment,
         node=where.node,
         devices=where.devices,
