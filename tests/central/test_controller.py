@@ -1,0 +1,287 @@
+"""Central's control loop in a small world: what is placed, kept, drained, learned and remembered."""
+
+import pytest
+from msgspec.structs import replace
+
+from supervisord_cp.central.operations import NotFound, NotPossible, Operations
+from supervisord_cp.central.views import deployments, instances, nodes, status
+from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.launch import RunState
+from tests.central.fleet import World, deployment
+
+
+def test_replicas_are_started_spread_over_nodes_and_routed_to() -> None:
+    world = World(deployment(replicas=3))
+    a, b, router = world.agent("a"), world.agent("b"), world.router()
+    world.run()
+    assert (sorted(a.instances), sorted(b.instances)) == (["chat-0", "chat-2"], ["chat-1"])
+    assert router.routable() == ["chat-0", "chat-1", "chat-2"]
+    assert status(world.controller)["healthy"] is True
+
+
+def test_nothing_is_started_before_agents_have_had_time_to_report() -> None:
+    world = World(deployment(), settle_s=5.0)
+    agent = world.agent()
+    world.run(4.0)
+    assert agent.desired is not None
+    assert agent.desired.instances == ()
+    world.run(2.0)
+    assert sorted(agent.instances) == ["chat-0", "chat-1"]
+
+
+def test_what_cannot_be_placed_is_said_and_placed_when_there_is_room() -> None:
+    world = World(deployment(replicas=2))
+    world.agent("a", slots=1)
+    world.run()
+    shown = deployments(world.controller)[0]
+    assert (shown["wanted"], shown["ready"]) == (2, 1)
+    assert shown["cannot_place"][0]["reason"] == "no_free_device"
+    assert not status(world.controller)["healthy"]
+    world.agent("b", slots=1)
+    world.run()
+    assert deployments(world.controller)[0]["ready"] == 2
+    assert deployments(world.controller)[0]["cannot_place"] == []
+
+
+def test_scaling_down_drains_first_and_waits_for_the_last_lease() -> None:
+    world = World(deployment(replicas=2))
+    agent, router = world.agent(), world.router()
+    world.run(8.0, router)
+    router.leases = {agent.instances["chat-1"].incarnation: 1}
+    router.report()
+    Operations(world.controller).scale("chat", 1, None)
+    world.run(20.0, router)
+    assert router.routable() == ["chat-0"]
+    assert "chat-1" in agent.instances
+    assert next(i for i in instances(world.controller) if i["id"] == "chat-1")["state"] == "draining"
+    router.leases = {}
+    world.run(3.0, router)
+    assert sorted(agent.instances) == ["chat-0"]
+    assert sorted(world.controller.memory.assignments) == ["chat-0"]
+    assert "instance.drained" in world.kinds("chat-1")
+
+
+def test_a_drain_ends_at_its_deadline() -> None:
+    world = World(deployment(replicas=1))
+    agent, router = world.agent(), world.router()
+    world.run(8.0, router)
+    router.leases = {agent.instances["chat-0"].incarnation: 1}
+    Operations(world.controller).instance("chat-0", "drain", 10.0)
+    world.run(9.0, router)
+    assert agent.instances["chat-0"].state is InstanceState.READY
+    world.run(3.0, router)
+    assert agent.instances["chat-0"].state is InstanceState.STOPPED
+
+
+def test_a_router_that_has_gone_silent_does_not_hold_up_a_drain() -> None:
+    world = World(deployment(replicas=1))
+    agent, router = world.agent(), world.router()
+    world.run(8.0, router)
+    router.leases = {agent.instances["chat-0"].incarnation: 1}
+    router.report()
+    world.controller.routers.gone("r1")
+    Operations(world.controller).instance("chat-0", "drain", 300.0)
+    world.run(8.0)
+    assert agent.instances["chat-0"].state is InstanceState.READY
+    world.run(5.0)
+    assert agent.instances["chat-0"].state is InstanceState.STOPPED
+
+
+def test_stop_holds_and_start_lets_go_over_a_restart_of_central() -> None:
+    world = World(deployment(replicas=2))
+    agent = world.agent()
+    world.run()
+    Operations(world.controller).deployment("chat", "stop", 0.0)
+    world.run()
+    assert {s.state for s in agent.instances.values()} == {InstanceState.STOPPED}
+    world.restart()
+    agent.world.agents["a"] = agent
+    agent.connect()
+    world.run()
+    assert {s.state for s in agent.instances.values()} == {InstanceState.STOPPED}
+    assert deployments(world.controller)[0]["held"] is True
+    Operations(world.controller).deployment("chat", "start", None)
+    world.run()
+    assert {s.state for s in agent.instances.values()} == {InstanceState.READY}
+
+
+def test_a_restart_of_a_deployment_never_takes_two_at_a_time() -> None:
+    world = World(deployment(replicas=3))
+    agent, router = world.agent(), world.router()
+    world.run(8.0, router)
+    before = {n: s.incarnation for n, s in agent.instances.items()}
+    Operations(world.controller).deployment("chat", "restart", None)
+    fewest = 3
+    for _ in range(40):
+        world.run(0.5, router)
+        fewest = min(fewest, len(router.routable()))
+    assert fewest == 2
+    assert all(agent.instances[n].incarnation != before[n] for n in before)
+    assert router.routable() == ["chat-0", "chat-1", "chat-2"]
+
+
+def test_an_override_survives_a_restart_and_expires() -> None:
+    world = World(deployment(replicas=1))
+    agent = world.agent()
+    world.run()
+    Operations(world.controller).scale("chat", 3, world.wall + 60)
+    world.run()
+    assert len(agent.instances) == 3
+    world.restart()
+    agent.connect()
+    world.run(20.0)
+    assert len(agent.instances) == 3
+    world.run(60.0)
+    assert len(agent.instances) == 1
+
+
+def test_central_that_lost_its_memory_learns_the_fleet_and_removes_nothing() -> None:
+    world = World(deployment(replicas=2))
+    a, b = world.agent("a"), world.agent("b")
+    world.run()
+    Operations(world.controller).scale("chat", 4, None)
+    world.run()
+    before = {n: s.incarnation for agent in (a, b) for n, s in agent.instances.items()}
+    assert len(before) == 4
+    world.restart(wiped=True)
+    a.connect()
+    world.run(6.0)
+    b.connect()
+    world.run(20.0)
+    after = {n: s.incarnation for agent in (a, b) for n, s in agent.instances.items()}
+    assert before.items() <= after.items()
+    shown = deployments(world.controller)[0]
+    assert shown["reason"] == "learned"
+    assert "scale chat auto" in shown["message"]
+    Operations(world.controller).scale("chat", None, None)
+    world.run(20.0)
+    assert deployments(world.controller)[0]["wanted"] == 2
+    assert sum(len(agent.instances) for agent in (a, b)) == 2
+
+
+def test_a_restarted_central_routes_to_the_engines_of_a_silent_agent() -> None:
+    world = World(deployment(replicas=1))
+    agent = world.agent()
+    world.run()
+    world.restart()
+    router = world.router()
+    world.run(10.0)
+    assert router.routable() == ["chat-0"]
+    assert router.instances()["chat-0"].state is InstanceState.UNKNOWN
+    assert instances(world.controller)[0]["state"] == "unknown"
+    agent.connect()
+    world.run(1.0)
+    assert router.instances()["chat-0"].state is InstanceState.READY
+
+
+def test_a_silent_agent_takes_nothing_out_of_rotation_and_is_not_replaced() -> None:
+    world = World(deployment(replicas=2))
+    world.agent("a"), world.agent("b")
+    router = world.router()
+    world.run()
+    world.agents["b"].disconnect()
+    world.run(30.0)
+    assert router.routable() == ["chat-0", "chat-1"]
+    assert sorted(world.agents["a"].instances) == ["chat-0"]
+    assert any("b: no report" in p for p in status(world.controller)["problems"])
+
+
+def test_an_instance_that_nobody_asked_for_is_kept_and_shown() -> None:
+    world = World(deployment(replicas=1))
+    world.store._fresh = False
+    world.start()
+    agent = world.agent()
+    world.run()
+    stranger = replace(
+        agent.instances["chat-0"], id="chat-7", devices=("slot-3",), incarnation="x", listed=False
+    )
+    agent.instances["chat-7"] = stranger
+    world.run()
+    assert "chat-7" in agent.instances
+    shown = {i["id"]: i["state"] for i in instances(world.controller)}
+    assert shown == {"chat-0": "ready", "chat-7": "unlisted"}
+
+
+def test_a_deployment_that_is_no_longer_configured_is_drained_and_removed() -> None:
+    world = World(deployment("chat", 1), deployment("code", 1))
+    agent = world.agent()
+    world.run()
+    world.controller.config = replace(world.config, deployments=(world.config.deployments[0],))
+    world.run()
+    assert sorted(agent.instances) == ["chat-0"]
+
+
+def test_a_changed_deployment_is_replaced_without_losing_capacity() -> None:
+    world = World(deployment(replicas=2))
+    agent, router = world.agent(slots=3), world.router()
+    world.run(8.0, router)
+    world.controller.config = replace(
+        world.config, deployments=(deployment(replicas=2, args={"max-model-len": 9}),)
+    )
+    fewest = 2
+    for _ in range(40):
+        world.run(0.5, router)
+        fewest = min(fewest, len(router.routable()))
+    assert fewest == 2
+    assert len({s.revision for s in agent.instances.values()}) == 1
+    assert deployments(world.controller)[0]["progress"] == ""
+
+
+def test_cordoned_devices_get_nothing_new() -> None:
+    world = World(deployment(replicas=1))
+    world.agent("a", slots=2), world.agent("b", slots=1)
+    operations = Operations(world.controller)
+    operations.cordon("a", "slot-0", True)
+    operations.cordon("b", None, True)
+    world.run()
+    assert world.controller.memory.assignments["chat-0"].devices == ("slot-1",)
+    assert [n["cordoned"] for n in nodes(world.controller)] == [False, True]
+    operations.cordon("b", None, False)
+    assert [n["cordoned"] for n in nodes(world.controller)] == [False, False]
+
+
+def test_a_lost_report_makes_central_ask_for_a_full_one() -> None:
+    world = World(deployment(replicas=1))
+    agent = world.agent()
+    world.run()
+    agent.sequence += 1
+    assert agent.report() is False
+    agent.sequence = 0
+    assert agent.report(full=True) is True
+
+
+def test_ready_to_dead_is_published_at_once_and_load_at_most_ten_times_a_second() -> None:
+    world = World(deployment(replicas=1))
+    agent, router = world.agent(), world.router()
+    world.run()
+    count = len(router.received)
+    agent.instances["chat-0"] = replace(agent.instances["chat-0"], uptime_s=5.0, state=InstanceState.CRASHED)
+    agent.report()
+    world.controller.step()
+    assert router.routable() == []
+    assert len(router.received) == count + 1
+
+
+def test_unknown_targets_name_what_is_near() -> None:
+    world = World(deployment(replicas=1))
+    world.agent()
+    world.run()
+    operations = Operations(world.controller)
+    with pytest.raises(NotFound, match="did you mean chat"):
+        operations.scale("chatt", 1, None)
+    with pytest.raises(NotFound, match="did you mean chat-0"):
+        operations.instance("chat-1", "stop", None)
+    with pytest.raises(NotFound, match="no node named z"):
+        operations.cordon("z", None, True)
+    with pytest.raises(NotPossible, match="between 0"):
+        operations.scale("chat", -1, None)
+
+
+def test_a_stopped_instance_keeps_its_place_and_its_name() -> None:
+    world = World(deployment(replicas=2))
+    agent = world.agent(slots=4)
+    world.run()
+    Operations(world.controller).instance("chat-0", "stop", 0.0)
+    world.run()
+    assert world.controller.memory.assignments["chat-0"].run is RunState.STOPPED
+    assert sorted(agent.instances) == ["chat-0", "chat-1"]
