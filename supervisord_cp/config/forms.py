@@ -12,6 +12,8 @@ class Form(Enum):
 
     SIZE = auto()
     """Bytes: a whole number or `64MiB`."""
+    HOST = auto()
+    """One address or name of a host, without a port."""
     ORIGIN = auto()
     """`http://HOST:PORT` and nothing after it."""
     URL = auto()
@@ -71,6 +73,4 @@ NodeLabel = Annotated[
         "a host name: letters, digits, dots, underscores and hyphens",
     ),
 ]
-Word = Annotated[str, Spelled(r"\S+", "a name without spaces")]
-EnvironmentName = Spelled(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores, without a digit first")
 RoutePath = Annotated[str, Spelled(r"/\S*", 'a path that starts with "/"')]

@@ -49,6 +49,7 @@ class Listen(Value, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
+        """Its address for clients."""
         return f"http://{self}"
 
 
@@ -148,7 +149,7 @@ class AgentConfig(Value, frozen=True, kw_only=True):
     """The control listener of central."""
     token_file: Path | None = None
     """The agent token."""
-    advertise: str = "127.0.0.1"
+    advertise: Annotated[str, Form.HOST] = "127.0.0.1"
     """The address that engines bind, exactly, and routers use."""
     listen: Listen | None = Listen(host="127.0.0.1", port=9002)
     """The agent's own /metrics and /healthz; "" for none."""
@@ -289,6 +290,11 @@ class DeploymentConfig(Value, frozen=True, kw_only=True):
     """`none`, `level1` or `level2`: what idle replicas do before they stop."""
     autoscale: AutoscaleConfig | None = None
     """Bounds and policies, in place of a fixed number of replicas."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What clients may put in `model`: the served name first, then the aliases."""
+        return (self.served_name or self.model or self.name, *self.aliases)
 
 
 class StaticInstanceConfig(Value, frozen=True, kw_only=True):
