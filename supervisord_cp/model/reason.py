@@ -1,6 +1,7 @@
 """Why something is as it is: a code with parameters. Text is produced only where it is shown."""
 
 from enum import StrEnum
+from typing import Final
 
 from supervisord_cp.model.base import Value
 
@@ -66,9 +67,9 @@ class Reason(Value, frozen=True, kw_only=True):
     params: dict[str, str | int | float] = {}
 
 
-NO_REASON = Reason()
+NO_REASON: Final = Reason()
 
-_TEXTS: dict[ReasonCode, str] = {
+_TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.NONE: "",
     ReasonCode.STARTING: "starting",
     ReasonCode.AWAITING_MEMORY: "waiting for {needed} of GPU memory, {free} free",
