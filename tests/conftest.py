@@ -1,0 +1,31 @@
+"""What all tests share."""
+
+import inspect
+from collections.abc import Iterator
+from unittest.mock import Mock
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+
+
+@pytest.fixture(autouse=True)
+def no_central_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test must not find the central that the person who runs it works with."""
+    for name in ("SUPERVISORD_CP_ADDRESS", "SUPERVISORD_CP_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def mocked_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
+    """aioresponses, mended: as of 0.7.9 it does not know an argument that aiohttp 3.14 requires."""
+    if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).parameters:
+        monkeypatch.setattr("aioresponses.core.ClientResponse", _Response)
+    with aioresponses() as mock:
+        yield mock
+
+
+class _Response(aiohttp.ClientResponse):
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("stream_writer", Mock(output_size=0))
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
