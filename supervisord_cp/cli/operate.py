@@ -109,7 +109,7 @@ def _cordon(client: ControlClient, verb: str, text: str) -> None:
 def _post(client: ControlClient, verb: str, target: Target, body: dict[str, object]) -> None:
     if target.gpu:
         body = {**body, "gpu": target.gpu}
-    _say(client.post(target.collection, target.id, verb, body=body), f"{verb}: {target}")
+    _say(client.post(target.collection, target.id, verb, body=body), f"{verb} {target}")
 
 
 def _names(client: ControlClient) -> Names:
@@ -124,5 +124,9 @@ def _names(client: ControlClient) -> Names:
 
 
 def _say(answer: Any, otherwise: str) -> None:
-    message = answer.get("message") if isinstance(answer, dict) else None
-    click.echo(message or otherwise)
+    """What central did: its message, or the instances that it acted on."""
+    fields = answer if isinstance(answer, dict) else {}
+    if "instances" in fields:
+        click.echo(f"{otherwise}: {', '.join(fields['instances']) or 'nothing to do'}")
+    else:
+        click.echo(fields.get("message") or otherwise)

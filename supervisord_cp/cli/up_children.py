@@ -34,6 +34,12 @@ class Child:
         self._started = 0.0
         self._next_start: float | None = None
         self._failures = 0
+        self.starts = 0
+
+    @property
+    def status(self) -> int | None:
+        """How its last process ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
 
     @property
     def running(self) -> bool:
@@ -54,6 +60,7 @@ class Child:
                 pass_fds=(self._inherit,),
             )
         self._started, self._next_start = now, None
+        self.starts += 1
 
     def watch(self, now: float, say: Callable[[str], None]) -> int | None:
         """Start it again when it is time. Returns the exit status of an end that was just seen."""

@@ -1,0 +1,68 @@
+"""What `up` says while engines load and change. Pure: JSON of the control API in, lines out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from supervisord_cp.cli import text
+from supervisord_cp.cli.sheets import state_of, why_of
+
+Json = Mapping[str, Any]
+
+ETA_STEP_S: Final = 15.0
+"""A remaining time is news when it has moved into another step of so many seconds."""
+
+
+class Progress:
+    """Remembers what was said, so that only news is said."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, object] = {}
+
+    def news(self, instances: Sequence[Json], deployments: Sequence[Json]) -> list[str]:
+        """Lines for what has changed since the last call."""
+        current: dict[str, tuple[object, str]] = {}
+        for item in deployments:
+            problems = "; ".join(str(one.get("message")) for one in item.get("cannot_place") or ())
+            if problems:
+                name = str(item["name"])
+                current[f"deployment {name}"] = (problems, f"{name}: cannot place a replica: {problems}")
+        for item in instances:
+            current[str(item["id"])] = (_essence(item), instance_line(item))
+        lines = [line for what, (essence, line) in current.items() if self._said.get(what) != essence]
+        self._said = {what: essence for what, (essence, _) in current.items()}
+        return lines
+
+
+def instance_line(item: Json) -> str:
+    """`chat-0: starting, loading weights, about 40s left`."""
+    why = "" if item.get("state") == "ready" else why_of(item)
+    return f"{item['id']}: " + ", ".join(part for part in (state_of(item), why) if part)
+
+
+def _essence(item: Json) -> object:
+    """What must change to be worth a line; figures that run by themselves are left out."""
+    eta = item.get("eta_s")
+    step = None if eta is None or item.get("state") != "starting" else int(eta // ETA_STEP_S)
+    return item.get("state"), item.get("phase"), item.get("reason"), item.get("incarnation"), step
+
+
+def first_ready(instances: Sequence[Json]) -> Json | None:
+    """An instance that serves."""
+    return next((item for item in instances if item.get("ready")), None)
+
+
+def routed(status: Json) -> bool:
+    """Whether a router has the current view of the fleet."""
+    version = (status.get("central") or {}).get("snapshot_version", 0)
+    return any(
+        router.get("connected") and router.get("version", 0) >= version
+        for router in status.get("routers") or ()
+    )
+
+
+def ready_line(status: Json) -> str:
+    """`2 of 2 ready`."""
+    deployments = status.get("deployments") or ()
+    ready = sum(item.get("ready", 0) for item in deployments)
+    wanted = sum(item.get("wanted", 0) for item in deployments)
+    return f"{ready} of {text.count(wanted, 'engine')} ready"
