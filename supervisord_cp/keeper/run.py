@@ -1,0 +1,154 @@
+"""What a keeper does from its first to its last moment, in its two modes."""
+
+import json
+import os
+import sys
+import time
+from typing import Final
+
+from supervisord_cp.keeper import host
+from supervisord_cp.keeper.directory import exists, hold_lock, read_document, remove, write_document
+from supervisord_cp.keeper.keeper import Keeper, exit_document
+from supervisord_cp.keeper.launch import Launch, StartFailed, check_launch, start_engine
+from supervisord_cp.keeper.output import OutputPipe, RotatedLog
+from supervisord_cp.keeper.proctree import Identity, Tree, read_process
+from supervisord_cp.keeper.protocol import (
+    EXIT,
+    FAILED,
+    LAUNCH,
+    RECORD,
+    AnswerDocument,
+    ExitDocument,
+    RecordDocument,
+)
+
+KEEPER_UMASK: Final = 0o027
+UNDO_S: Final = 5.0
+
+USAGE: Final = "usage: python -I -S keeper/__main__.py DIRECTORY [--ready-fd N] [--sweep]"
+
+
+def main(arguments: list[str]) -> int:
+    """Keep the engine that the directory's launch document asks for; with `--sweep`, end what is left
+    of one whose keeper is dead. Returns when nothing of it is left."""
+    directory, ready, sweep = _parse(arguments)
+    os.chdir(directory)
+    os.umask(KEEPER_UMASK)
+    host.restore_signals()
+    if hold_lock() is None:
+        _answer(ready, AnswerDocument(answer="busy"))
+        return 1
+    try:
+        keeper, answer = _sweeper() if sweep else _starter()
+    except (StartFailed, OSError) as error:
+        _answer(ready, AnswerDocument(answer="failed", message=str(error)))
+        return 1
+    _answer(ready, answer)
+    keeper.run()
+    return 0
+
+
+def _starter() -> tuple[Keeper, AnswerDocument]:
+    if any(map(exists, (RECORD, EXIT, FAILED))):
+        raise StartFailed("this incarnation was started before")
+    try:
+        keeper, record = _start(check_launch(read_document(LAUNCH)))
+    except (StartFailed, OSError) as error:
+        write_document(FAILED, {"message": str(error)})
+        raise
+    finally:
+        remove(LAUNCH)  # it holds the environment, and with it secrets
+    return keeper, AnswerDocument(answer="spawned", record=record)
+
+
+def _start(launch: Launch) -> tuple[Keeper, RecordDocument]:
+    host.become_subreaper()
+    host.raise_oom_score()
+    try:
+        log = RotatedLog(launch.log_path, max_bytes=launch.log_max_bytes, files=launch.log_files)
+    except OSError as error:
+        raise StartFailed(f"cannot open the log {launch.log_path}: {error.strerror}") from error
+    output = OutputPipe(log)
+    pid = start_engine(launch, output.write_end)
+    output.started()
+    host.lower_oom_score()
+    record = _record(launch, pid)
+    tree = Tree(nonce=launch.nonce, main=Identity(pid, record["start_ticks"]))
+    try:
+        keeper = Keeper(tree=tree, record=record, output=output)
+        write_document(RECORD, record)
+    except OSError as error:
+        _undo(tree)
+        raise StartFailed(f"cannot record the engine: {error}") from error
+    return keeper, record
+
+
+def _sweeper() -> tuple[Keeper, AnswerDocument]:
+    """A keeper of what was left without one. The environment's nonce is enough to find it."""
+    record: RecordDocument | None = read_document(RECORD)
+    known = record or read_document(LAUNCH)
+    if not known or not known["nonce"]:
+        raise StartFailed("nothing is known of an engine here")
+    main = None
+    if record is not None and record["boot_id"] == host.boot_id():
+        main = Identity(record["pid"], record["start_ticks"])
+    ended: ExitDocument | None = read_document(EXIT)
+    if ended is None:
+        ended = exit_document(None, requested=False)
+    keeper = Keeper(tree=Tree(nonce=known["nonce"], main=main), record=record, ended=ended)
+    return keeper, AnswerDocument(answer="sweeping")
+
+
+def _record(launch: Launch, pid: int) -> RecordDocument:
+    return RecordDocument(
+        instance=launch.instance,
+        incarnation=launch.incarnation,
+        nonce=launch.nonce,
+        boot_id=host.boot_id(),
+        pid=pid,
+        start_ticks=_start_ticks(pid),
+        keeper_pid=os.getpid(),
+        keeper_start_ticks=_start_ticks(os.getpid()),
+        meta=launch.meta,
+    )
+
+
+def _start_ticks(pid: int) -> int:
+    process = read_process(pid)
+    if process is None:
+        raise StartFailed("cannot read /proc")
+    return process.start_ticks
+
+
+def _undo(tree: Tree) -> None:
+    """End an engine that could not be recorded; the answer tells of the failure in any case."""
+    deadline = time.monotonic() + UNDO_S
+    while tree.alive() and time.monotonic() < deadline:
+        tree.kill()
+        time.sleep(0.01)
+
+
+def _parse(arguments: list[str]) -> tuple[str, int | None, bool]:
+    rest = list(arguments)
+    sweep = "--sweep" in rest
+    if sweep:
+        rest.remove("--sweep")
+    match rest:
+        case [directory]:
+            return directory, None, sweep
+        case [directory, "--ready-fd", number] if number.isdigit():
+            return directory, int(number), sweep
+        case _:
+            sys.exit(USAGE)
+
+
+def _answer(ready: int | None, answer: AnswerDocument) -> None:
+    """Tell who started us, who may have died meanwhile."""
+    if ready is None:
+        return
+    try:
+        os.write(ready, json.dumps(answer).encode() + b"\n")
+    except OSError:
+        pass
+    finally:
+        os.close(ready)
