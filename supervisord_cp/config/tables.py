@@ -134,5 +134,6 @@ class Policy:
 
     def write(self, value: Any) -> object:
         if value == PolicyUse(use=value.use):
-            return value.use
-        return {name: item for name, item in self.table.write(value).items() if item != {}}
+            return str(value.use)
+        unsaid = {name for name, key in self.table.keys.items() if getattr(value, name) == key.default}
+        return {name: item for name, item in self.table.write(value).items() if name not in unsaid}
