@@ -101,7 +101,8 @@ class _Central:
         runner = await self._listen()
         self._signals()
         self._prober.update(self._controller.config.static_instances)
-        child = RouterChild(self._path, config.state_dir)
+        router = self._controller.config.router
+        child = RouterChild(self._path, config.state_dir, router.api_listen, self._routers.serving)
         tasks = [asyncio.create_task(self._loop(notifier))]
         if config.start_router:
             tasks.append(asyncio.create_task(child.run()))

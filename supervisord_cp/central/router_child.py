@@ -8,43 +8,73 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from supervisord_cp.adapters.listeners import bind_error, in_use, listener_of
+from supervisord_cp.config.schema import Listen
+
 log = logging.getLogger(__name__)
 
-LONGEST_DELAY_S: Final = 10.0
+FIRST_DELAY_S: Final = 0.2
+LONGEST_DELAY_S: Final = 5.0
 STOP_S: Final = 5.0
 
 
 class RouterChild:
     """Keeps one router process running; its identity is on disk, so that it is never started twice."""
 
-    def __init__(self, config_path: Path, state_dir: Path) -> None:
+    def __init__(
+        self, config_path: Path, state_dir: Path, api_listen: Listen, connected: Callable[[str], int | None]
+    ) -> None:
+        """`connected` gives the pid of the router that follows us and serves an address, if one does."""
         self._config_path = config_path
+        self._api = api_listen
+        self._connected = connected
         self._record = state_dir / "router.json"
         self._log = state_dir / "router.log"
         self._child: subprocess.Popen[bytes] | None = None
         self._pidfd: int | None = None
         self.pid: int | None = None
+        self._said = ""
 
     async def run(self) -> None:
         """Start it, or find it, and start it again whenever it ends; until cancelled."""
-        delay = 0.2
+        delay = FIRST_DELAY_S
         while True:
-            found = self._find()
-            if found is None:
-                self._spawn()
-            else:
+            if (found := self._find()) is not None:
                 self.pid, self._pidfd = found
                 log.info("the router (pid %d) of an earlier central goes on serving", self.pid)
+            elif (blocked := self._blocked()) is not None:
+                self._say(blocked)
+                await asyncio.sleep(delay)
+                delay = min(LONGEST_DELAY_S, delay * 2)
+                continue
+            else:
+                self._spawn()
+            self._said = ""
             started = asyncio.get_running_loop().time()
             await self._ended()
             healthy = asyncio.get_running_loop().time() - started > 10.0
-            delay = 0.2 if healthy else min(LONGEST_DELAY_S, delay * 2)
+            delay = FIRST_DELAY_S if healthy else min(LONGEST_DELAY_S, delay * 2)
             log.warning("the router (pid %s) ended; its log is %s; starting another", self.pid, self._log)
             self._forget()
             await asyncio.sleep(delay)
+
+    def _blocked(self) -> str | None:
+        """Why none can be started: somebody listens there, perhaps a router that has yet to connect."""
+        error = bind_error(self._api.host, self._api.port)
+        if error is None:
+            return None
+        holder = listener_of(self._api.port) if in_use(error) else ""
+        by = f" by {holder}" if holder else ""
+        return f"no router is started: [router] api_listen = {self._api}: {error.strerror}{by}"
+
+    def _say(self, message: str) -> None:
+        if message != self._said:
+            self._said = message
+            log.warning("%s", message)
 
     async def stop(self) -> None:
         """End it: SIGTERM lets open requests finish, a second one hurries, SIGKILL ends."""
@@ -83,13 +113,22 @@ class RouterChild:
             )
         self.pid = self._child.pid
         self._pidfd = os.pidfd_open(self.pid)
-        record = {"pid": self.pid, "start_ticks": _start_ticks(self.pid), "boot_id": _boot_id()}
+        self._write_record(self.pid)
+
+    def _write_record(self, pid: int) -> None:
+        record = {"pid": pid, "start_ticks": _start_ticks(pid), "boot_id": _boot_id()}
         temporary = self._record.with_suffix(".tmp")
         temporary.write_text(json.dumps(record))
         temporary.replace(self._record)
 
     def _find(self) -> tuple[int, int] | None:
-        """The recorded router, if that very process is still alive: its pid and a pidfd."""
+        """The router that serves already: the recorded one if that very process is still alive, or one
+        that follows us (the record may be lost): its pid and a pidfd."""
+        if (pid := self._connected(str(self._api))) is not None:
+            with contextlib.suppress(OSError):
+                pidfd = os.pidfd_open(pid)
+                self._write_record(pid)
+                return pid, pidfd
         try:
             record = json.loads(self._record.read_text())
             pid, ticks = int(record["pid"]), int(record["start_ticks"])

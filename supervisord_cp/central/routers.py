@@ -149,6 +149,14 @@ class Routers:
             if view.connected or now - view.heard_at < LIVE_S:
                 yield view.report or RouterReport(router=view.id)
 
+    def serving(self, address: str) -> int | None:
+        """The pid of the connected router that serves an address (`HOST:PORT`), if one does."""
+        for view in self.views.values():
+            report = view.report
+            if view.connected and report is not None and report.api_url.endswith(f"//{address}"):
+                return report.pid or None
+        return None
+
     def instances(self) -> list[RoutedInstance]:
         """Every instance that routers know of, as it is now."""
         return [instance for part in self._parts.values() for instance in part.instances]

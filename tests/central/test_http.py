@@ -78,8 +78,9 @@ async def test_every_get_route_answers(world: World) -> None:
 @pytest.mark.asyncio
 async def test_instances_have_the_promised_fields(world: World) -> None:
     fields = set(
-        "id deployment node engine revision incarnation state reason phase eta_s pid url port gpus "
-        "generation restarts uptime_s ready requests_running requests_waiting kv_cache_usage last_exit".split()
+        "id deployment node engine revision incarnation state reason phase eta_s pid url port "
+        "gpus generation restarts uptime_s ready requests_running requests_waiting kv_cache_usage "
+        "last_exit".split()
     )
     async with serving(world) as served, served.session.get("/api/v1/instances") as answer:
         listed = await answer.json()
