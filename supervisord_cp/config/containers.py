@@ -46,8 +46,9 @@ class Many:
 
     @property
     def expects(self) -> str:
-        items = f"a list, each {self.item.expects}"
-        return f"{self.item.expects}, or {items}" if self.single else items
+        if self.single:
+            return f"{self.item.expects}, or a list of these"
+        return f"a list, each {self.item.expects}"
 
     def read(self, raw: object, site: Site) -> Any:
         if isinstance(raw, list):

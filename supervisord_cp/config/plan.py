@@ -43,6 +43,9 @@ class KeyChange(Value, frozen=True, kw_only=True):
     new: str = ""
     effect: Effect = Effect.LIVE
 
+    def __str__(self) -> str:
+        return f"{self.key} {self.old or '(none)'} -> {self.new or '(none)'}"
+
 
 class Change(Value, frozen=True, kw_only=True):
     """One deployment, static instance or daemon's table that differs."""
@@ -59,8 +62,16 @@ class Change(Value, frozen=True, kw_only=True):
         """The most that one of its keys takes."""
         return max((change.effect for change in self.keys), key=list(Effect).index, default=Effect.LIVE)
 
-    def __str__(self) -> str:
+    @property
+    def subject(self) -> str:
+        """What it is about, such as `deployments.chat`."""
         return f"{self.table}.{self.name}" if self.name else self.table
+
+    def __str__(self) -> str:
+        """One line, for a log."""
+        if not self.keys:
+            return f"{self.subject} {self.kind}"
+        return f"{self.subject} {self.kind} ({self.effect}): {', '.join(map(str, self.keys))}"
 
 
 EFFECTS: Final[Mapping[KeyPath, Effect]] = {

@@ -276,6 +276,7 @@ class DeploymentConfig(Value, frozen=True, kw_only=True):
     stop_grace_s: Seconds = 30.0
     """How long an engine has between SIGTERM and SIGKILL."""
     slo: SloConfig = SloConfig()
+    """What requests should see; goals of scalers and dashboards."""
     scheduler: PolicyUse = PolicyUse(use="fifo")
     """Orders the waiting requests."""
     router: Annotated[tuple[PolicyUse, ...], Form.ONE_OR_MORE] = (PolicyUse(use="load_balanced"),)

@@ -1,0 +1,125 @@
+"""`config check | show | plan`."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from supervisord_cp.config.plan import Change, ChangeKind
+
+
+@click.group()
+def config() -> None:
+    """Check, show and compare configuration files.
+
+    FILE is by default $SUPERVISORD_CP_CONFIG, else ./config.toml, else /etc/supervisord-cp/config.toml.
+    """
+
+
+def _file_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("file", required=False, type=click.Path(path_type=Path))(command)
+
+
+def _output_option(first: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice((first, "json")),
+        default=first,
+        show_default=True,
+        help="The form.",
+    )
+
+
+@config.command()
+@_file_argument
+def check(file: Path | None) -> None:
+    """Report every mistake in FILE, each with its line. Exit code 2 when there is one."""
+    from supervisord_cp.config.findings import Level
+    from supervisord_cp.config.load import find_file, read_file
+    from supervisord_cp.config.on_disk import missing_files
+
+    path = find_file(file, os.environ)
+    reading = read_file(path)
+    for problem in reading.problems(Level.WARNING, missing_files(reading.record)):
+        click.echo(f"warning: {problem}", err=True)
+    checked = reading.accepted()
+    deployments = _counted(len(checked.deployments), "deployment")
+    static = _counted(len(checked.static_instances), "static instance")
+    click.echo(f"{path} is fine: {deployments}, {static}")
+
+
+@config.command()
+@_file_argument
+@_output_option("toml")
+def show(file: Path | None, output: str) -> None:
+    """Print the configuration that FILE gives: with all defaults, secrets masked."""
+    from supervisord_cp.config.effective import masked, plain
+    from supervisord_cp.config.load import find_file, load
+    from supervisord_cp.config.toml_text import toml_text
+
+    document = plain(masked(load(find_file(file, os.environ))))
+    click.echo(
+        json.dumps(document, indent=2, default=str) if output == "json" else toml_text(document), nl=False
+    )
+    if output == "json":
+        click.echo()
+
+
+@config.command()
+@_file_argument
+@_output_option("text")
+@click.option("--address", metavar="URL", help="Central's control listener; else as FILE says.")
+@click.option(
+    "--token-file", metavar="FILE", type=click.Path(path_type=Path), help="The token that it wants."
+)
+def plan(file: Path | None, output: str, address: str | None, token_file: Path | None) -> None:
+    """Show what changes when the running central reads FILE.
+
+    Values of secrets are not compared: central does not show them.
+    """
+    from supervisord_cp.cli.connect import find_central
+    from supervisord_cp.config.effective import from_plain, masked
+    from supervisord_cp.config.load import find_file, load
+    from supervisord_cp.config.plan import diff_configs
+
+    path = find_file(file, os.environ)
+    new = masked(load(path))
+    above = click.get_current_context().find_root().params
+    address = address or above.get("address")
+    token_file = token_file or (Path(above["token_file"]) if above.get("token_file") else None)
+    running = find_central(address, token_file, path, os.environ).get("config")
+    changes = diff_configs(from_plain(running), new)
+    if output == "json":
+        click.echo(json.dumps([_as_json(change) for change in changes], indent=2))
+    else:
+        click.echo("\n".join(_plan_lines(changes)))
+
+
+def _plan_lines(changes: Sequence[Change]) -> Iterator[str]:
+    if not changes:
+        yield "nothing changes"
+    signs = {ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CHANGED: "~"}
+    for change in changes:
+        yield f"{signs[change.kind]} {change.subject}: {change.effect if change.keys else change.kind}"
+        for key in change.keys:
+            yield f"    {key}  [{key.effect}]"
+
+
+def _as_json(change: Change) -> dict[str, object]:
+    return {
+        "kind": change.kind,
+        "table": change.table,
+        "name": change.name,
+        "effect": change.effect,
+        "keys": [
+            {"key": key.key, "old": key.old, "new": key.new, "effect": key.effect} for key in change.keys
+        ],
+    }
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
