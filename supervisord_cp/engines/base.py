@@ -6,7 +6,7 @@ from typing import Protocol
 
 from supervisord_cp.model.base import DeviceId, Value
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
-from supervisord_cp.model.launch import LaunchSpec
+from supervisord_cp.model.launch import EngineKind, LaunchSpec
 
 
 class Capabilities(Value, frozen=True, kw_only=True):
@@ -18,6 +18,8 @@ class Capabilities(Value, frozen=True, kw_only=True):
     """"" when it could not be found out."""
     flags: frozenset[str] = frozenset()
     """Flags known to exist (without dashes), among those that we would like to use."""
+    switches: frozenset[str] = frozenset()
+    """Boolean flags (without dashes) that have no `--no-` form."""
 
 
 class LaunchContext(Value, frozen=True, kw_only=True):
@@ -44,7 +46,7 @@ class PreparedLaunch(Value, frozen=True, kw_only=True):
 
     argv: tuple[str, ...]
     env: dict[str, str]
-    """Added to the agent's own (cleaned) environment; may hold secrets."""
+    """Added to the agent's own environment as `environment.base_environment` cleans it; may hold secrets."""
     secrets: frozenset[str] = frozenset()
     """Names in `env` that must never be shown."""
 
@@ -56,12 +58,19 @@ class LaunchRefused(Exception):
 class Engine(Protocol):
     """One kind of engine."""
 
-    kind: str
-    metrics_path: str
-    """"" when the engine has no Prometheus metrics."""
+    @property
+    def kind(self) -> str:
+        """The name that deployments use."""
+        ...
+
+    @property
+    def metrics_path(self) -> str:
+        """Where its Prometheus metrics are; "" when it has none."""
+        ...
 
     def probe(self, executable: str) -> Capabilities:
-        """Find the program and what it can do. Blocking (may run a program); the caller uses a thread.
+        """Find the program (`program_of` says which) and what it can do. Blocking (may run a program);
+        the caller uses a thread.
 
         Raises:
             LaunchRefused: it is not there or cannot be run.
@@ -89,12 +98,25 @@ class Engine(Protocol):
         ...
 
     def classify(self, code: int | None, signal: int | None, log_tail: str, was_ready: bool) -> ExitCause:
-        """Why an unrequested exit happened."""
+        """Why an unrequested exit happened. `log_tail`: the end of this incarnation's log, some 200 lines
+        (what matters can be followed by a hundred lines of clean-up). `exits.diagnose` also says which
+        line tells."""
         ...
 
 
 Engines = Mapping[str, Engine]
 """By kind; `engines.registry.all_engines()` makes it."""
+
+
+def program_of(spec: LaunchSpec) -> str:
+    """The program that a specification runs, as a name or a path; "" for the fake engine, which is ours."""
+    match spec.engine:
+        case EngineKind.FAKE | EngineKind.NONE:
+            return ""
+        case EngineKind.COMMAND:
+            return spec.command[0] if spec.command else ""
+        case EngineKind.VLLM:
+            return spec.executable or "vllm"
 
 
 def local_model(model: str) -> Path | None:

@@ -1,0 +1,54 @@
+"""vLLM's own metrics: the few figures that supervision, scaling and routing act on."""
+
+import math
+from typing import Final
+
+from supervisord_cp.adapters.exposition import values
+from supervisord_cp.model.instance import EngineLoad
+
+# Names as exposed, the current one first. They are looked for on the page, not derived from a version:
+# both names of a renamed metric are served for some releases, and an old one may be hidden.
+RUNNING: Final = ("vllm:num_requests_running",)
+WAITING: Final = ("vllm:num_requests_waiting",)
+KV_CACHE_USAGE: Final = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
+PROMPT_TOKENS: Final = ("vllm:prompt_tokens_total",)
+GENERATION_TOKENS: Final = ("vllm:generation_tokens_total",)
+PREEMPTIONS: Final = ("vllm:num_preemptions_total",)
+
+
+def read_load(page: str) -> EngineLoad:
+    """The figures of a metrics page; None is what is not on it, or no number.
+
+    With data parallelism each rank has series of its own (label `engine`): counts are summed, ratios
+    averaged. One rank without a number makes the figure unknown rather than smaller.
+    """
+    return EngineLoad(
+        running=_count(_series(page, RUNNING)),
+        waiting=_count(_series(page, WAITING)),
+        kv_cache_usage=_mean(_series(page, KV_CACHE_USAGE)),
+        prompt_tokens_total=_sum(_series(page, PROMPT_TOKENS)),
+        generation_tokens_total=_sum(_series(page, GENERATION_TOKENS)),
+        preemptions_total=_sum(_series(page, PREEMPTIONS)),
+    )
+
+
+def _series(page: str, names: tuple[str, ...]) -> list[float]:
+    for name in names:
+        if found := values(page, name):
+            return found
+    return []
+
+
+def _sum(series: list[float]) -> float | None:
+    total = sum(series)
+    return total if series and math.isfinite(total) else None
+
+
+def _count(series: list[float]) -> int | None:
+    total = _sum(series)
+    return None if total is None else round(total)
+
+
+def _mean(series: list[float]) -> float | None:
+    total = _sum(series)
+    return None if total is None else total / len(series)
