@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +10,7 @@ from typing import Final
 
 import aiohttp
 
+from supervisord_cp.errors import SupervisordError
 from supervisord_cp.wire import messages as m
 from supervisord_cp.wire.codec import MAX_MESSAGE_BYTES, BadMessage, decode, encode
 
@@ -17,8 +19,46 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 2.0
 QUEUE_LIMIT: Final = 1000
+PIECES_QUEUED: Final = 8
+"""Pieces of answers that wait to be sent; who makes more waits too."""
 
 CallHandler = Callable[[str, dict[str, str | int | float | bool | None]], AsyncIterator[str]]
+
+
+class _Outbox:
+    """What waits to be sent on one connection. A long answer to a call holds up no report."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.PriorityQueue[tuple[int, int, m.Message]] = asyncio.PriorityQueue(QUEUE_LIMIT)
+        self._numbers = itertools.count()
+        self._room = asyncio.Semaphore(PIECES_QUEUED)
+
+    def put(self, message: m.Message) -> bool:
+        """Before all pieces of answers. False: there is no room."""
+        try:
+            self._queue.put_nowait((0, next(self._numbers), message))
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    async def put_piece(self, piece: m.CallChunk) -> None:
+        """In the order of the calls; waits for room."""
+        await self._room.acquire()
+        await self._queue.put((1, next(self._numbers), piece))
+
+    async def get(self) -> m.Message:
+        """The next message; `sent` must follow."""
+        return (await self._queue.get())[2]
+
+    def sent(self, message: m.Message) -> None:
+        """It is on its way."""
+        if isinstance(message, m.CallChunk):
+            self._room.release()
+        self._queue.task_done()
+
+    async def empty(self) -> None:
+        """Wait until everything is on its way."""
+        await self._queue.join()
 
 
 class CentralLink:
@@ -47,7 +87,7 @@ class CentralLink:
         self._on_up = on_up
         self._on_down = on_down
         self._on_call = on_call
-        self._outbox: asyncio.Queue[m.Message] | None = None
+        self._outbox: _Outbox | None = None
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._said = ""
 
@@ -58,13 +98,14 @@ class CentralLink:
 
     def send(self, message: m.Message) -> bool:
         """Queue a message. False: not connected (nothing is kept; say it again after `on_up`)."""
-        if self._outbox is None:
-            return False
-        try:
-            self._outbox.put_nowait(message)
-        except asyncio.QueueFull:
-            return False
-        return True
+        return self._outbox is not None and self._outbox.put(message)
+
+    async def flush(self, timeout_s: float) -> None:
+        """Wait until what was queued is on its way, for `timeout_s` at most."""
+        if self._outbox is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._outbox.empty()
 
     async def run(self) -> None:
         """Dial and talk until cancelled."""
@@ -75,7 +116,7 @@ class CentralLink:
                 try:
                     welcomed = await self._talk(session)
                     why = "central closed the connection"
-                except (aiohttp.ClientError, TimeoutError, OSError, BadMessage) as error:
+                except (aiohttp.ClientError, TimeoutError, OSError, SupervisordError) as error:
                     welcomed = self.connected
                     why = str(error) or type(error).__name__
                 finally:
@@ -102,14 +143,13 @@ class CentralLink:
                 raise aiohttp.ClientError(f"central refuses: {first.message}")
             if not isinstance(first, m.Welcome):
                 return False
-            outbox: asyncio.Queue[m.Message] = asyncio.Queue(QUEUE_LIMIT)
-            self._outbox = outbox
+            outbox = self._outbox = _Outbox()
             self._said = ""
             sender = asyncio.create_task(self._send_all(socket, outbox))
             try:
                 self._on_up(first)
                 while (message := await self._receive(socket)) is not None:
-                    self._dispatch(message)
+                    self._dispatch(message, outbox)
             finally:
                 sender.cancel()
                 with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
@@ -129,15 +169,18 @@ class CentralLink:
             elif frame.type is aiohttp.WSMsgType.ERROR:
                 raise aiohttp.ClientError(str(socket.exception()))
 
-    async def _send_all(
-        self, socket: aiohttp.ClientWebSocketResponse, outbox: asyncio.Queue[m.Message]
-    ) -> None:
-        while True:
-            await socket.send_str(encode(await outbox.get()))
+    async def _send_all(self, socket: aiohttp.ClientWebSocketResponse, outbox: _Outbox) -> None:
+        try:
+            while True:
+                message = await outbox.get()
+                await socket.send_str(encode(message))
+                outbox.sent(message)
+        except (aiohttp.ClientError, OSError):
+            await socket.close()  # whoever receives hears of it, too
 
-    def _dispatch(self, message: m.Message) -> None:
+    def _dispatch(self, message: m.Message, outbox: _Outbox) -> None:
         if isinstance(message, m.Call):
-            task = asyncio.create_task(self._answer(message))
+            task = asyncio.create_task(self._answer(message, outbox))
             self._calls[message.id] = task
             task.add_done_callback(lambda _: self._calls.pop(message.id, None))
         elif isinstance(message, m.CallCancel):
@@ -146,16 +189,18 @@ class CentralLink:
         else:
             self._on_message(message)
 
-    async def _answer(self, call: m.Call) -> None:
+    async def _answer(self, call: m.Call, outbox: _Outbox) -> None:
         try:
             if self._on_call is None:
                 raise LookupError(f"no method {call.method}")
             async for piece in self._on_call(call.method, call.params):
-                self.send(m.CallChunk(id=call.id, data=piece))
+                await outbox.put_piece(m.CallChunk(id=call.id, data=piece))
         except Exception as error:  # whatever a call does wrong is the caller's to read
-            self.send(m.CallChunk(id=call.id, done=True, error=str(error) or type(error).__name__))
+            await outbox.put_piece(
+                m.CallChunk(id=call.id, done=True, error=str(error) or type(error).__name__)
+            )
         else:
-            self.send(m.CallChunk(id=call.id, done=True))
+            await outbox.put_piece(m.CallChunk(id=call.id, done=True))
 
     async def _end_calls(self) -> None:
         tasks = list(self._calls.values())

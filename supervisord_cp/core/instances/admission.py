@@ -30,12 +30,14 @@ def admission(
 ) -> Reason:
     """Why the start has to wait; NO_REASON: it may go ahead.
 
-    `known_devices` is None when the node cannot tell which devices it has (a hung driver); then none
-    is known to be missing. A GPU whose free memory is unknown does not hold a start up: the engine
-    itself checks, and an unknown is not a no.
+    `known_devices` is None when the node cannot tell which devices it has (a hung driver): an engine
+    cannot be pinned then. A GPU whose free memory is unknown does not hold a start up: the engine itself
+    checks, and an unknown is not a no.
     """
     for device in desired.devices:
-        if known_devices is not None and device not in known_devices:
+        if known_devices is None:
+            return _awaiting_device(f"{device}: the GPU driver does not answer")
+        if device not in known_devices:
             return _awaiting_device(f"{device}, which this node does not have")
         if (holder := occupancy.devices.get(device)) is not None and holder != desired.id:
             return _awaiting_device(f"{device}, which {holder} still uses")

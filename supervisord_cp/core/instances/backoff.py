@@ -18,6 +18,10 @@ USUAL: Final = Retry(first_s=1.0, cap_s=300.0)
 RETRIES: Final[Mapping[ExitCause, Retry]] = {
     ExitCause.CONFIGURATION: Retry(first_s=10.0, cap_s=3600.0),  # will fail again until somebody mends it
     ExitCause.PORT_TAKEN: Retry(first_s=0.2, cap_s=30.0),  # the next try gets another port
+    ExitCause.KV_CACHE: Retry(first_s=10.0, cap_s=3600.0),
+    ExitCause.MODEL_ACCESS: Retry(first_s=10.0, cap_s=600.0),  # hubs come back; loops get clients banned
+    ExitCause.GPU_MEMORY: Retry(first_s=5.0, cap_s=300.0),
+    ExitCause.GPU_FAULT: Retry(first_s=10.0, cap_s=300.0),
     ExitCause.HOST_MEMORY: Retry(first_s=10.0, cap_s=300.0),
     ExitCause.SPAWN_FAILED: Retry(first_s=2.0, cap_s=300.0),
 }

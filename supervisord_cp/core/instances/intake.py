@@ -1,9 +1,15 @@
 """Taking over a desired state: what an agent believes, and what it refuses to believe."""
 
+import re
+from typing import Final
+
 from msgspec.structs import replace
 
 from supervisord_cp.model.base import InstanceId, Value
 from supervisord_cp.model.launch import DesiredInstance, DesiredNode, Generation
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Ids become names of files and units: central cannot make us write elsewhere."""
 
 
 class Book(Value, frozen=True, kw_only=True):
@@ -27,6 +33,8 @@ class Intake(Value, frozen=True, kw_only=True):
     """Why nothing of it was taken over."""
     kept: tuple[InstanceId, ...] = ()
     """Removals that were refused."""
+    invalid: tuple[str, ...] = ()
+    """Instances that were ignored because their ids cannot be used."""
     unknown: tuple[InstanceId, ...] = ()
     """Removals of instances that do not exist here: they are gone already."""
 
@@ -47,7 +55,7 @@ def take_over(book: Book, desired: DesiredNode, *, node: str, inventory: int | N
             book=book, refused=f"it is older ({generation.counter}) than what is known ({known.counter})"
         )
     instances = {instance.id: instance for instance in book.instances}
-    mentioned = {instance.id: instance for instance in desired.instances}
+    mentioned = {one.id: one for one in desired.instances if _PLAIN.fullmatch(one.id)}
     named = [name for name in desired.removals if name not in mentioned]
     acknowledged = inventory is not None and desired.acknowledged >= inventory
     unknown = tuple(name for name in named if name not in instances)
@@ -62,7 +70,8 @@ def take_over(book: Book, desired: DesiredNode, *, node: str, inventory: int | N
         unlisted=tuple(name for name in instances if name not in mentioned and name not in removing),
         removing=tuple(removing),
     )
-    return Intake(book=after, kept=doubtful, unknown=unknown)
+    invalid = tuple(one.id for one in desired.instances if one.id not in mentioned)
+    return Intake(book=after, kept=doubtful, unknown=unknown, invalid=invalid)
 
 
 def without(book: Book, instance: InstanceId) -> Book:

@@ -1,0 +1,185 @@
+"""Watching one incarnation: its end, its health, its load, its start-up phases."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from supervisord_cp.agent.engine_http import EngineHttp
+from supervisord_cp.agent.launch import RunNotes
+from supervisord_cp.agent.log_files import LogFollower, tail_text
+from supervisord_cp.clock import Clock
+from supervisord_cp.core.instances import events as ev
+from supervisord_cp.core.instances.evidence import last_error
+from supervisord_cp.engines.base import Engine
+from supervisord_cp.model.instance import EngineLoad, ExitCause
+from supervisord_cp.model.reason import NO_REASON
+from supervisord_cp.ports.process import EngineProcess, ExitStatus
+
+log = logging.getLogger(__name__)
+
+STARTING_S: Final = 0.2
+"""Between two questions whether a starting engine serves."""
+SERVING_S: Final = 1.0
+"""Between two health checks, and between two readings of the metrics, of an engine that serves."""
+TAIL: Final = 32 * 1024
+"""Bytes at the end of a log that say why an engine ended."""
+
+Deliver = Callable[[ev.LifeEvent], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """What watching needs, the same for all incarnations of an agent."""
+
+    http: EngineHttp
+    clock: Clock
+    boot_id: str
+
+
+class RunningIncarnation:
+    """One incarnation and the tasks that watch it. What they see is delivered as events.
+
+    `Exited` and `Gone` come once each and in this order, `Gone` as the last event of all.
+    """
+
+    def __init__(
+        self,
+        process: EngineProcess,
+        notes: RunNotes,
+        engine: Engine,
+        *,
+        watcher: Watcher,
+        deliver: Deliver,
+        served: bool = False,
+    ) -> None:
+        """`served`: it is known to have been ready before."""
+        self.process = process
+        self.notes = notes
+        self._engine = engine
+        self._watcher = watcher
+        self._deliver = deliver
+        self._served = served
+        self._load: EngineLoad | None = None
+        self._loaded_at = 0.0
+        self._probes: list[asyncio.Task[None]] = []
+        self._end: asyncio.Task[None] | None = None
+        self.asked = asyncio.Event()
+        """Set when its health has been asked for at least once, or cannot be."""
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._end = asyncio.create_task(self._watch_end())
+        if self.process.exited.done():
+            self.asked.set()
+            return
+        self._probe(self._watch_health)
+        if self._engine.metrics_path:
+            self._probe(self._watch_load)
+        if not self._served:
+            self._probe(self._watch_phases)
+
+    def close(self) -> None:
+        """Watch no more. The engine runs on."""
+        self._end_probes()
+        if self._end is not None:
+            self._end.cancel()
+        self.process.close()
+
+    def load(self) -> EngineLoad | None:
+        """What its metrics said last, with the age of that."""
+        if self._load is None:
+            return None
+        age_s = self._watcher.clock.now() - self._loaded_at
+        return replace(self._load, age_ms=self._load.age_ms + max(0, round(age_s * 1000)))
+
+    def _probe(self, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._probes.append(asyncio.create_task(self._keep_on(watch)))
+
+    async def _keep_on(self, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A page or a line that our code chokes on costs that page, not the watching."""
+        while True:
+            try:
+                return await watch()
+            except Exception:
+                log.exception("watching %s", self.process.record.incarnation)
+                await asyncio.sleep(SERVING_S)
+
+    def _end_probes(self) -> None:
+        for probe in self._probes:
+            probe.cancel()
+        self._probes.clear()
+        self.asked.set()
+
+    async def _watch_end(self) -> None:
+        status = await asyncio.shield(self.process.exited)
+        self._end_probes()
+        self._load = None
+        requested = status.requested or self._not_its_fault()
+        self._deliver(
+            ev.Exited(code=status.code, signal=status.signal, requested=requested, age_s=status.age_s)
+        )
+        await self.process.gone()
+        gone = await asyncio.to_thread(self._why, status)
+        self.process.close()
+        self._deliver(gone)
+
+    def _not_its_fault(self) -> bool:
+        """It ended with the host, or its start was cut short together with the agent."""
+        record = self.process.record
+        return record.boot_id != self._watcher.boot_id or record.pid == 0
+
+    def _why(self, status: ExitStatus) -> ev.Gone:
+        if status.keeper_lost:
+            return ev.Gone(cause=ExitCause.KEEPER_LOST)
+        text = tail_text(Path(self.notes.log_path), TAIL)
+        try:
+            cause = self._engine.classify(status.code, status.signal, text, self._served)
+        except Exception:  # a text that the engine's rules choke on must not keep it from restarting
+            log.exception("why %s ended", self.process.record.incarnation)
+            cause = ExitCause.UNKNOWN
+        return ev.Gone(cause=cause, detail=last_error(text, secrets=(self.notes.api_key,)))
+
+    async def _watch_health(self) -> None:
+        path = self._engine.ready_path(self.notes.desired.spec)
+        while True:
+            wrong = await self._watcher.http.health(self.notes.url, path, self.notes.api_key)
+            if wrong == NO_REASON:
+                self._served = True
+                self._deliver(ev.ProbeOk())
+            else:
+                self._deliver(ev.ProbeFailed(reason=wrong))
+            self.asked.set()
+            await asyncio.sleep(SERVING_S if self._served else STARTING_S)
+
+    async def _watch_load(self) -> None:
+        while True:
+            if self._served:
+                page = await self._watcher.http.page(
+                    self.notes.url, self._engine.metrics_path, self.notes.api_key
+                )
+                if page is not None:
+                    self._load = self._engine.load(page)
+                    self._loaded_at = self._watcher.clock.now()
+            await asyncio.sleep(SERVING_S if self._served else STARTING_S)
+
+    async def _watch_phases(self) -> None:
+        """Read along in the log until the engine serves."""
+        follower = LogFollower(Path(self.notes.log_path))
+        rest = b""
+        try:
+            while not self._served:
+                while piece := follower.read():
+                    *lines, rest = (rest + piece).split(b"\n")
+                    for line in lines:
+                        phase = self._engine.phase(line.decode(errors="replace"))
+                        if phase is not None:
+                            self._deliver(ev.PhaseSeen(phase=phase))
+                    await asyncio.sleep(0)
+                await asyncio.sleep(STARTING_S)
+        finally:
+            follower.close()

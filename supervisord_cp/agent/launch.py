@@ -1,0 +1,196 @@
+"""From a desired instance to a process: what is executed, with which environment, and what is noted."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from supervisord_cp.config.schema import AgentConfig, AllowConfig
+from supervisord_cp.engines.base import Capabilities, Engine, Engines, LaunchContext, LaunchRefused
+from supervisord_cp.model.base import DeviceId, Incarnation, InstanceId, Value
+from supervisord_cp.model.launch import DesiredInstance, LaunchSpec
+from supervisord_cp.model.reason import Reason, ReasonCode
+from supervisord_cp.ports.process import ProcessRecord, SpawnRequest
+
+NOT_INHERITED: Final = (
+    "CREDENTIALS_DIRECTORY",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "MAINPID",
+    "NOTIFY_SOCKET",
+    "SYSTEMD_EXEC_PID",
+    "VLLM_API_KEY",  # routers would not know it
+    "VLLM_PORT",  # one value for all engines would make them collide
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+)
+"""Variables of the agent that mean something else, or harm, in an engine. Ours (SUPERVISORD_CP_*) as well."""
+
+INTERNAL_FIRST: Final = 20_000
+INTERNAL_STRIDE: Final = 16
+INTERNAL_BLOCKS: Final = 750
+"""Blocks end below 32768, where the kernel's ephemeral ports begin."""
+
+PolicyCheck = Callable[[LaunchSpec, AllowConfig], str]
+"""What the node's own policy has against a launch; "" is nothing."""
+
+
+class Refused(Exception):
+    """The launch cannot be made now; the reason says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
+
+
+class RunNotes(Value, frozen=True, kw_only=True):
+    """What the agent notes with an incarnation, so that a later agent can take it over."""
+
+    desired: DesiredInstance
+    host: str
+    port: int
+    log_path: str
+    api_key: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where the engine listens."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+
+def notes_of(record: ProcessRecord) -> RunNotes | None:
+    """The notes of a record; None when they are not ours or damaged."""
+    try:
+        return msgspec.json.decode(str(record.meta.get("notes", "")), type=RunNotes)
+    except msgspec.MsgspecError:
+        return None
+
+
+class Launcher:
+    """Prepares launches on one node."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        engines: Engines,
+        policy_check: PolicyCheck,
+        loopback: bool,
+        device_kind: str,
+        device_indexes: Callable[[], Mapping[DeviceId, int]],
+        environ: Mapping[str, str],
+        cwd: str,
+    ) -> None:
+        """`loopback`: engines are reachable from this machine only, so they need no key."""
+        self._config = config
+        self._engines = engines
+        self._policy_check = policy_check
+        self._loopback = loopback
+        self._device_kind = device_kind
+        self._device_indexes = device_indexes
+        self._environ = clean_environment(environ)
+        self._cwd = cwd
+        self.allow = config.allow
+        """Replaced when the configuration is read again."""
+
+    def engine(self, desired: DesiredInstance) -> Engine:
+        """The engine of an instance.
+
+        Raises:
+            Refused: this agent does not know that kind.
+        """
+        kind = desired.spec.engine.value
+        if kind not in self._engines:
+            raise Refused(
+                Reason(code=ReasonCode.REFUSED_BY_POLICY, params={"what": f"no engine of kind {kind}"})
+            )
+        return self._engines[kind]
+
+    async def examine(self, desired: DesiredInstance) -> Capabilities:
+        """Whether the node allows the launch and has the program, and what that can do.
+
+        Raises:
+            Refused: it does not.
+        """
+        engine = self.engine(desired)
+        if what := self._policy_check(desired.spec, self.allow):
+            raise Refused(Reason(code=ReasonCode.REFUSED_BY_POLICY, params={"what": what}))
+        try:
+            return await asyncio.to_thread(engine.probe, desired.spec.executable)
+        except LaunchRefused as error:
+            params: dict[str, str | int | float] = {
+                "executable": desired.spec.executable or desired.spec.engine.value,
+                "error": str(error),
+            }
+            raise Refused(Reason(code=ReasonCode.EXECUTABLE_MISSING, params=params)) from error
+
+    def request(
+        self, desired: DesiredInstance, *, port: int, found: Capabilities
+    ) -> tuple[SpawnRequest, RunNotes]:
+        """The process to start: a new incarnation.
+
+        Raises:
+            Refused: the specification cannot be launched.
+        """
+        nonce = secrets.token_hex(16)
+        notes = RunNotes(
+            desired=desired,
+            host=self._config.advertise,
+            port=port,
+            log_path=str(self.log_path(desired.id)),
+            api_key="" if self._loopback else secrets.token_urlsafe(32),
+        )
+        indexes = self._device_indexes()
+        context = LaunchContext(
+            host=notes.host,
+            port=port,
+            device_kind=self._device_kind,
+            devices=desired.devices,
+            device_indexes=tuple(indexes[device] for device in desired.devices if device in indexes),
+            nonce=nonce,
+            instance=desired.id,
+            api_key=notes.api_key,
+            internal_ports=internal_ports(port),
+            dev_mode=self.allow.dev_mode,
+        )
+        try:
+            prepared = self.engine(desired).prepare(desired.spec, context, found)
+        except LaunchRefused as error:
+            raise Refused(Reason(code=ReasonCode.REFUSED_BY_POLICY, params={"what": str(error)})) from error
+        request = SpawnRequest(
+            instance=desired.id,
+            incarnation=Incarnation(f"{desired.id}.{secrets.token_hex(4)}"),
+            nonce=nonce,
+            argv=prepared.argv,
+            env={**self._environ, **prepared.env},
+            cwd=self._cwd,
+            log_path=notes.log_path,
+            log_max_bytes=self._config.log_max_size,
+            log_files=self._config.log_files,
+            meta={"notes": msgspec.json.encode(notes).decode()},
+        )
+        return request, notes
+
+    def log_path(self, instance: InstanceId) -> Path:
+        """Where an instance logs."""
+        return self._config.log_dir.absolute() / f"{instance}.log"
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What engines inherit from the agent."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in NOT_INHERITED and not name.startswith("SUPERVISORD_CP_")
+    }
+
+
+def internal_ports(port: int) -> int:
+    """A block of ports for an engine's own use, as unlike its neighbours' as the ports themselves are."""
+    return INTERNAL_FIRST + port % INTERNAL_BLOCKS * INTERNAL_STRIDE
