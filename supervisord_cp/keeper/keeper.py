@@ -108,22 +108,27 @@ class Keeper:
         self._save_at = now
 
     def _kill(self, now: float) -> None:
-        alive = self._tree.alive()
-        if self._exit is not None and alive != self._survivors:
-            self._survivors = alive
-            self._control.publish()
-        if alive or self._exit is None:
-            self._tree.kill()
-            self._kill_at = now + self._kill_retry_s
-            self._kill_retry_s = min(LONGEST_RETRY_S, 2 * self._kill_retry_s)
+        try:
+            killed = self._tree.kill()
+        except OSError as error:
+            sys.stderr.write(f"cannot look for processes: {error}; trying again\n")
+            killed = self._survivors
         else:
-            self._kill_at = math.inf
-            self._on_gone(now)
+            if self._exit is not None and not killed:
+                self._kill_at = math.inf
+                self._on_gone(now)
+                return
+        self._kill_at = now + self._kill_retry_s
+        self._kill_retry_s = min(LONGEST_RETRY_S, 2 * self._kill_retry_s)
+        if self._exit is not None and killed != self._survivors:
+            self._survivors = killed
+            self._control.publish()
 
     def _on_gone(self, now: float) -> None:
         if self._output is not None:
             self._output.drain()
         self._gone = True
+        self._survivors = []
         self._save(now)
         self._control.publish()
 

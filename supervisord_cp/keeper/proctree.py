@@ -77,11 +77,15 @@ def parse_stat(stat: str) -> Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """A process, None when there is none."""
+    """A process, None when there is none.
+
+    Raises:
+        OSError: it cannot be told.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return parse_stat(file.read())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ProcessLookupError):
         return None
 
 
@@ -130,15 +134,14 @@ class Tree:
         self._mark = f"{NONCE_VARIABLE}={nonce}".encode()
         self._carries: dict[Identity, bool] = {}
 
-    def alive(self) -> list[int]:
-        """Who is alive now, in order of pid."""
-        return sorted(process.pid for process in self._scan())
-
-    def kill(self) -> None:
-        """SIGKILL to all of it.
+    def kill(self) -> list[int]:
+        """SIGKILL to all of it. Whom it was sent to, in order of pid: nobody when nothing is left.
 
         They are frozen first, until a look finds none that is new and none that runs: whoever forks
         faster than it is killed, or leaves its parent meanwhile, is caught.
+
+        Raises:
+            OSError: the process table cannot be read.
         """
         frozen: dict[Identity, Process] = {}
         for _ in range(FREEZE_ROUNDS):
@@ -152,6 +155,7 @@ class Tree:
             time.sleep(FREEZE_PAUSE_S)
         for process in frozen.values():
             signal_exactly(process, signal.SIGKILL)
+        return sorted(process.pid for process in frozen.values())
 
     def _scan(self) -> list[Process]:
         found = members(read_table(), keeper=self._keeper, main=self._main, carries=self._carries_nonce)

@@ -88,7 +88,7 @@ class StatusDocument(TypedDict):
     exit: ExitDocument | None
     """None while the main process runs."""
     survivors: list[int]
-    """Processes that were alive when leftovers were last killed; empty while the main process runs."""
+    """Processes that SIGKILL was last sent to; empty while the main process runs, and in the end."""
     gone: bool
     log_dropped_bytes: int
     """Output that could not be written to the log."""

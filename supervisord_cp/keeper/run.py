@@ -123,8 +123,7 @@ def _start_ticks(pid: int) -> int:
 def _undo(tree: Tree) -> None:
     """End an engine that could not be recorded; the answer tells of the failure in any case."""
     deadline = time.monotonic() + UNDO_S
-    while tree.alive() and time.monotonic() < deadline:
-        tree.kill()
+    while tree.kill() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 

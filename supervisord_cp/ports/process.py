@@ -132,6 +132,11 @@ class SpawnFailed(Exception):
     """The engine could not be started."""
 
 
+def instances_directory(state_dir: Path) -> Path:
+    """Where the records of all instances are kept."""
+    return state_dir / "instances"
+
+
 def instance_directory(state_dir: Path, instance: InstanceId) -> Path:
     """Where an instance's records are kept."""
-    return state_dir / "instances" / instance
+    return instances_directory(state_dir) / instance
