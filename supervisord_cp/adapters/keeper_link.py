@@ -71,10 +71,9 @@ async def connect(directory: Path, on_status: Callable[[StatusDocument], None]) 
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
         else:
-            break
-    loop = asyncio.get_running_loop()
-    _, link = await loop.create_unix_connection(lambda: KeeperLink(on_status), sock=connection)
-    return link
+            loop = asyncio.get_running_loop()
+            _, link = await loop.create_unix_connection(lambda: KeeperLink(on_status), sock=connection)
+            return link
 
 
 def _connected(directory: Path) -> socket.socket:
