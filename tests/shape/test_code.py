@@ -39,7 +39,7 @@ def test_modules_say_what_they_are_for() -> None:
     silent = [
         module.name for module in modules() if module.text.strip() and not ast.get_docstring(module.tree)
     ]
-    assert silent == []
+    assert not silent, "\n".join(silent)
 
 
 def test_modules_have_names_that_say_something() -> None:
@@ -50,7 +50,7 @@ def test_modules_carry_no_state() -> None:
     found = [
         f"{module.name}:{line}: {text}" for module in modules() for line, text in complaints(module.tree)
     ]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(
@@ -106,4 +106,4 @@ def test_no_file_speaks_of_how_it_came_about() -> None:
         for number, line in enumerate(text.splitlines(), 1)
         if STRANGE_WORDS.search(line)
     ]
-    assert found == []
+    assert not found, "\n".join(found)
