@@ -3,8 +3,9 @@
 import http.client
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from supervisord_cp.errors import SupervisordError, Unreachable, UsageError
 
@@ -21,13 +22,11 @@ class ControlClient:
     """The control API, one connection per request: commands ask once or follow one stream."""
 
     def __init__(self, address: str, token: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
-        parts = urlsplit(address if "://" in address else f"http://{address}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"{address!r} is not the address of a central; write it like {DEFAULT_ADDRESS}")
+        parts = _parts(address)
         self.address = f"{parts.scheme}://{parts.netloc}"
-        self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._host = parts.hostname or ""
         self._tls = parts.scheme == "https"
+        self._port = parts.port or (443 if self._tls else 80)
         self._token = token
         self._timeout_s = timeout_s
 
@@ -114,6 +113,14 @@ class ControlClient:
             )
         text = message or f"{self.address} answers with status {status}"
         return NotFound(text) if status == 404 else SupervisordError(text)
+
+
+def _parts(address: str) -> SplitResult:
+    with suppress(ValueError):
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise UsageError(f"{address!r} is not the address of a central; write it like {DEFAULT_ADDRESS}")
 
 
 def _why(error: Exception) -> str:

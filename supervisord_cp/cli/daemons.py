@@ -1,17 +1,19 @@
 """The daemons, in the foreground."""
 
-import asyncio
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from supervisord_cp.cli.options import Command, config_option, log_level_option
+
+if TYPE_CHECKING:
+    from supervisord_cp.config.schema import Config
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -29,37 +31,45 @@ def end_with_parent(parent: int) -> None:
         sys.exit(0)
 
 
-def _prepare(log_level: str, with_parent: int | None) -> None:
+def _prepared(path: Path, log_level: str, with_parent: int | None) -> "Config":
+    """What all daemons do first; a wrong configuration is told before anything large is loaded."""
     if with_parent is not None:
         end_with_parent(with_parent)
+    from supervisord_cp.config.load import load
     from supervisord_cp.obs.logging import configure
 
     configure(log_level)
+    return load(path)
 
 
-def _run_on_uvloop(main: Coroutine[Any, Any, int]) -> int:
+def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
+    import asyncio
+
+    sys.exit(asyncio.run(main))
+
+
+def _run_on_uvloop(main: Coroutine[Any, Any, int]) -> NoReturn:
     """uvloop where it is installed (it is on CPython), else the standard loop."""
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(main)
-    return int(uvloop.run(main))
+        _run(main)
+    sys.exit(uvloop.run(main))
 
 
 @click.command()
 @daemon_options
 @click.option("--stop-router", is_flag=True, help="Stop the router that it started, too, when it is stopped.")
 def central(config: Path, log_level: str, with_parent: int | None, stop_router: bool) -> None:
-    """Run the daemon that decides: replicas, placement, the fleet's view.
+    """Run the daemon that decides.
 
     It starts a router as a child unless the configuration says `start_router = false`. SIGTERM leaves that
     router serving unless --stop-router is given; SIGHUP reads the configuration again.
     """
-    _prepare(log_level, with_parent)
+    settings = _prepared(config, log_level, with_parent)
     from supervisord_cp.central.app import run_central
-    from supervisord_cp.config.load import load
 
-    sys.exit(asyncio.run(run_central(config, load(config), stop_router=stop_router)))
+    _run(run_central(config, settings, stop_router=stop_router))
 
 
 @click.command()
@@ -70,11 +80,10 @@ def agent(config: Path, log_level: str, with_parent: int | None, stop_engines: b
 
     SIGTERM leaves the engines running unless --stop-engines is given: the next agent takes them over.
     """
-    _prepare(log_level, with_parent)
+    settings = _prepared(config, log_level, with_parent)
     from supervisord_cp.agent.app import run_agent
-    from supervisord_cp.config.load import load
 
-    sys.exit(asyncio.run(run_agent(load(config), stop_engines=stop_engines)))
+    _run(run_agent(settings, stop_engines=stop_engines))
 
 
 @click.command()
@@ -84,8 +93,7 @@ def router(config: Path, log_level: str, with_parent: int | None) -> None:
 
     SIGTERM lets open requests finish; a second one ends them.
     """
-    _prepare(log_level, with_parent)
-    from supervisord_cp.config.load import load
+    settings = _prepared(config, log_level, with_parent)
     from supervisord_cp.router.app import run_router
 
-    sys.exit(_run_on_uvloop(run_router(load(config))))
+    _run_on_uvloop(run_router(settings))

@@ -42,10 +42,11 @@ def logs(client: ControlClient, instance: str, follow: bool, lines: int, previou
 @click.command()
 @with_client
 @click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="How many.")
 @output_option
-def events(client: ControlClient, follow: bool, output: str) -> None:
+def events(client: ControlClient, follow: bool, lines: int, output: str) -> None:
     """List what happened, the oldest first."""
-    latest = client.get("events")
+    latest = client.get("events", limit=lines)
     if output == "json" and not follow:
         print_json(latest)
         return
@@ -99,7 +100,7 @@ def server_sent(pieces: Iterable[bytes]) -> Iterator[Any]:
 @click.argument("id")
 @output_option
 def explain(client: ControlClient, kind: str, id: str, output: str) -> None:  # noqa: A002 the argument's name
-    """Tell why a request went where it went, or why a deployment or instance is as it is."""
+    """Tell why something is as it is."""
     value = client.get("explain", kind, id)
     if output == "json":
         print_json(value)

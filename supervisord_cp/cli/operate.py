@@ -33,9 +33,10 @@ def replicas_or_auto(text: str) -> int | str:
     "--for", "for_s", type=duration, metavar="TIME", help="Back to automatic after it, such as 30m."
 )
 def scale(client: ControlClient, deployment: str, replicas: int | str, for_s: float | None) -> None:
-    """Set how many replicas DEPLOYMENT has, or give it back to its configuration with `auto`.
+    """Set how many replicas DEPLOYMENT has, or `auto`.
 
-    The number is kept over restarts until `auto`, or until --for has passed.
+    The number is kept over restarts, until `auto` gives it back to its
+    configuration or --for has passed.
     """
     if replicas == "auto" and for_s is not None:
         raise click.UsageError("`auto` has no --for: it holds until the next `scale`")
@@ -68,7 +69,10 @@ def stop(client: ControlClient, target: str, deadline: float | None) -> None:
 @click.argument("target")
 @deadline_option
 def restart(client: ControlClient, target: str, deadline: float | None) -> None:
-    """Replace TARGET's engines, without losing a request when others can take them."""
+    """Replace TARGET's engines, losing no request.
+
+    That is when others can take them; else they wait for the new engine.
+    """
     _act(client, "restart", target, deadline)
 
 
@@ -77,7 +81,10 @@ def restart(client: ControlClient, target: str, deadline: float | None) -> None:
 @click.argument("target")
 @deadline_option
 def drain(client: ControlClient, target: str, deadline: float | None) -> None:
-    """Send TARGET nothing new, wait for its requests, then stop and hold it."""
+    """Wait for TARGET's requests, then stop and hold it.
+
+    It is sent nothing new at once.
+    """
     _act(client, "drain", target, deadline)
 
 
@@ -85,7 +92,10 @@ def drain(client: ControlClient, target: str, deadline: float | None) -> None:
 @with_client
 @click.argument("node", metavar="NODE[:GPU]")
 def cordon(client: ControlClient, node: str) -> None:
-    """Place nothing new on a node or a GPU; what runs there runs on."""
+    """Place nothing new on a node or a GPU.
+
+    What runs there runs on.
+    """
     _cordon(client, "cordon", node)
 
 

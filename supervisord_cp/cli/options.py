@@ -26,7 +26,7 @@ def duration(text: str) -> float:
     Raises:
         click.BadParameter: it is none of these.
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text, re.ASCII)
     units = [unit for _, unit in parts]
     complete = "".join(number + unit for number, unit in parts) == text
     if not parts or not complete or (len(parts) > 1 and "" in units):
@@ -48,6 +48,16 @@ def listen(text: str) -> "Listen":
         raise click.BadParameter(f"{error} ({error.hint})" if error.hint else str(error)) from error
 
 
+def _default_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    return value or (DEFAULT_CONFIG if os.access(DEFAULT_CONFIG, os.R_OK) else None)
+
+
+def _needed_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
+    if (found := _default_config(ctx, param, value)) is None:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    return found
+
+
 def config_option(*, required: bool) -> Callable[[Command], Command]:
     """`-c FILE`, else $SUPERVISORD_CP_CONFIG, else the system's file when there is one."""
     return click.option(
@@ -56,8 +66,7 @@ def config_option(*, required: bool) -> Callable[[Command], Command]:
         "config",
         type=click.Path(dir_okay=False, path_type=Path),
         envvar=CONFIG_VARIABLE,
-        default=lambda: DEFAULT_CONFIG if os.access(DEFAULT_CONFIG, os.R_OK) else None,
-        required=required,
+        callback=_default_config if not required else _needed_config,
         metavar="FILE",
         help=f"Configuration file; else ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG}.",
     )

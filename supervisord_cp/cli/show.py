@@ -20,7 +20,10 @@ NOT_HEALTHY: Final = 3
 @output_option
 @watch_option
 def status(client: ControlClient, output: str, watch: bool) -> None:
-    """Show the fleet on one screen; exit 3 when something is not healthy."""
+    """Show the fleet on one screen.
+
+    Exit code 3 when something is not healthy.
+    """
     latest = show(lambda: client.get("status"), _print_status, output=output, watch=watch)
     if not latest.get("healthy"):
         sys.exit(NOT_HEALTHY)
@@ -51,7 +54,7 @@ def nodes(client: ControlClient, output: str, watch: bool) -> None:
 @output_option
 @watch_option
 def gpus(client: ControlClient, output: str, watch: bool) -> None:
-    """List the GPUs of all nodes, what uses them and who holds their memory."""
+    """List the GPUs of all nodes and what holds them."""
     _list(client, "gpus", sheets.gpus_sheet, output, watch)
 
 
@@ -60,7 +63,7 @@ def gpus(client: ControlClient, output: str, watch: bool) -> None:
 @output_option
 @watch_option
 def instances(client: ControlClient, output: str, watch: bool) -> None:
-    """List the engines: state, place, load, and why they are as they are."""
+    """List the engines: state, place, load, reasons."""
     _list(client, "instances", sheets.instances_sheet, output, watch)
 
 
@@ -69,7 +72,7 @@ def instances(client: ControlClient, output: str, watch: bool) -> None:
 @output_option
 @watch_option
 def deployments(client: ControlClient, output: str, watch: bool) -> None:
-    """List the deployments: replicas wanted and ready, and why."""
+    """List the deployments: wanted, ready, and why."""
     _list(client, "deployments", sheets.deployments_sheet, output, watch)
 
 

@@ -75,7 +75,7 @@ def up(
     state_dir: Path | None,
     config: Path | None,
 ) -> None:
-    """Run everything on this host until Ctrl-C: engines, their supervisor, the router.
+    """Run everything on this host until Ctrl-C.
 
     MODEL is a folder or a Hugging Face id. What follows `--` goes to the engine as it is, such as
     `-- --max-model-len 8192`; with --engine command it is the whole command.
@@ -83,6 +83,8 @@ def up(
     from supervisord_cp.cli.up_plan import Wish
     from supervisord_cp.cli.up_run import run_file, run_wish
 
+    if model.startswith("--"):  # `up -- --flag`: no model was named
+        model, engine_args = "", (model, *engine_args)
     folder = (state_dir or default_state_dir(os.environ)).resolve()
     if config is not None:
         _refuse_beside_config(ctx)
@@ -93,7 +95,7 @@ def up(
         engine=engine or "",
         vllm=_program(vllm) if vllm else "",
         device=device,
-        engine_args=engine_args,
+        engine_args=_absolute_program(engine_args) if engine == "command" else engine_args,
     )
     sys.exit(run_wish(wish, api, control, folder))
 
@@ -117,6 +119,12 @@ def _absolute_if_folder(model: str) -> str:
     if model.startswith(("/", "./", "../", "~")):
         raise UsageError(f"{model} is no folder")
     return model
+
+
+def _absolute_program(command: tuple[str, ...]) -> tuple[str, ...]:
+    """A path is meant from here, not from where the configuration is written."""
+    program, *rest = command or ("",)
+    return (str(Path(program).absolute()), *rest) if "/" in program else command
 
 
 def _program(vllm: str) -> str:
