@@ -20,7 +20,7 @@ from supervisord_cp.central.scaling import Scaling
 from supervisord_cp.clock import Clock
 from supervisord_cp.config.schema import Config
 from supervisord_cp.core.scaling.drain import drained, next_turns
-from supervisord_cp.core.scaling.reconcile import plan
+from supervisord_cp.core.scaling.reconcile import Wanted, plan
 from supervisord_cp.model.assignment import Assignment, Leave, Leaving, Override
 from supervisord_cp.model.base import DeploymentName, InstanceId, NodeName
 from supervisord_cp.model.event import Event, Severity
@@ -160,8 +160,9 @@ class Controller:
         now = self.clock.now()
         for override in self.memory.expire(self._wall()):
             self.note("deployment.override_expired", override.deployment)
+        wanted = self.scaling.decide(self.config, self.memory, self.states(), self.events)
         if self.settled:
-            self._apply(self._plan())
+            self._apply(self._plan(wanted))
             self._give_turns()
             self._progress_leaving(now)
             self._forget_removed()
@@ -177,8 +178,7 @@ class Controller:
             for status in view.instances.values()
         }
 
-    def _plan(self) -> ScalePlan:
-        wanted = self.scaling.decide(self.config, self.memory, self.states(), self.events)
+    def _plan(self, wanted: list[Wanted]) -> ScalePlan:
         nodes = self.scaling.capacities(self.nodes, self.memory, self.clock.now())
         made = plan(wanted, tuple(self.memory.assignments.values()), self.states(), nodes, spread)
         self.scaling.note_unplaced(made, self.events)

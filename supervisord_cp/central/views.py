@@ -11,7 +11,7 @@ from supervisord_cp.model.fleet import RoutedInstance
 from supervisord_cp.model.gpu import Gpu, GpuUse
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind, RunState
-from supervisord_cp.model.reason import Reason, render
+from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.version import __version__
 
 Json = dict[str, Any]
@@ -312,6 +312,8 @@ def _problems(
             yield f"{view.name}: {render(view.gpu_reason)}"
     if not any(view.connected for view in controller.routers.views.values()):
         yield "no router is connected"
+    if not controller.settled:
+        yield render(Reason(code=ReasonCode.SETTLING))
     for item in all_deployments:
         if item["ready"] + item["static_ready"] < item["wanted"]:
             why = (
