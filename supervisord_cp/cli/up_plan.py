@@ -19,13 +19,6 @@ PARALLEL_STARTS: Final = 4
 """Engines that load at the same time on GPUs."""
 ROUTER_DRAIN_S: Final = 5.0
 
-CPU_ARGS: Final[Mapping[str, ArgValue]] = {"enforce-eager": True}
-"""Compiling takes minutes on a CPU and is of no use to somebody who tries things out."""
-CPU_ENV: Final[Mapping[str, str]] = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; vLLM's own default is a large share of the host's memory
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines that bind threads would all bind the same cores
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -68,7 +61,6 @@ class Choice:
     """Devices per replica."""
     executable: str = ""
     args: Mapping[str, ArgValue] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
 
     @property
@@ -141,7 +133,6 @@ def _vllm(wish: Wish, host: Host, vllm: str) -> Choice:
         raise UsageError("vLLM on the CPU needs a MODEL: `up MODEL`, a folder or a hub id")
     else:
         model, replicas = wish.model, 1 if wish.replicas is None else wish.replicas
-        flags = {**CPU_ARGS, **flags}
         why = "" if wish.device == "cpu" else "No GPU here: "
         note = f"{why}{_engines(replicas)} on the CPU with {model}."
     return Choice(
@@ -153,7 +144,6 @@ def _vllm(wish: Wish, host: Host, vllm: str) -> Choice:
         gpus=per_replica,
         executable=vllm,
         args=flags,
-        env={} if on_gpu else CPU_ENV,
         note=note,
     )
 
@@ -194,26 +184,37 @@ def engine_flags(words: Sequence[str]) -> dict[str, ArgValue]:
         if word.startswith("--") and len(word) > 2:
             current = values.setdefault(flag[2:], [])
             if equals:
-                current.append(value)
+                current.append(_number_or_text(value))
         elif current is None or re.match(r"-[A-Za-z]", word):
-            raise UsageError(
-                f"{word!r} after `--`: engine flags are written long, such as --max-model-len 8192"
-            )
+            raise UsageError(f"{word!r} after `--`: write engine flags long, such as --max-model-len 8192")
         else:
-            current.append(word)
+            current.append(_number_or_text(word))
     return {
         flag: True if not found else found[0] if len(found) == 1 else found for flag, found in values.items()
     }
 
 
+def _number_or_text(word: str) -> int | float | str:
+    """A number where the configuration's spelling of it is the same."""
+    if re.fullmatch(r"-?(0|[1-9]\d*)", word, re.ASCII):
+        return int(word)
+    if re.fullmatch(r"-?\d+\.\d+", word, re.ASCII) and repr(float(word)) == word:
+        return float(word)
+    return word
+
+
 def devices_per_replica(flags: Mapping[str, ArgValue]) -> int:
-    """GPUs that one engine needs, as its flags have it."""
+    """GPUs that one engine needs, as its flags have it.
+
+    Raises:
+        UsageError: a size that is no number.
+    """
     number = 1
     for flag in ("tensor-parallel-size", "pipeline-parallel-size"):
-        text = str(flags.get(flag, 1))
-        if not text.isdecimal() or not int(text):
-            raise UsageError(f"--{flag} {text}: not a number of GPUs")
-        number *= int(text)
+        size = flags.get(flag, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UsageError(f"--{flag} {size}: not a number of GPUs")
+        number *= size
     return number
 
 
@@ -230,7 +231,6 @@ def tables(choice: Choice, places: Places) -> dict[str, Any]:
         "gpus": choice.gpus,
         "replicas": choice.replicas,
         "args": dict(choice.args),
-        "env": dict(choice.env),
     }
     here = _origin(places.control)
     return {

@@ -75,7 +75,7 @@ def test_choices(wish: Wish, host: Host, engine: str, device: str, replicas: int
         (Wish(vllm=VLLM), LAPTOP, "needs a MODEL"),
         (Wish(engine="command", model="m"), LAPTOP, "up NAME --engine command -- PROGRAM"),
         (Wish(engine="command", engine_args=("x",)), LAPTOP, "up NAME --engine command -- PROGRAM"),
-        (Wish(engine_args=("8192",)), LAPTOP, "written long"),
+        (Wish(engine_args=("8192",)), LAPTOP, "write engine flags long"),
         (Wish(), Host(gpus=(gpu(0, held=True),), vllm=VLLM), r"0 of 1 GPUs are free.*GPU 0: pid 7 \(alice\)"),
         (Wish(), Host(gpus=(gpu(3, health=GpuHealth.LOST),), vllm=VLLM), "GPU 3: lost"),
         (Wish(engine_args=("--tensor-parallel-size", "8")), SERVER, "an engine needs 8"),
@@ -130,23 +130,32 @@ def test_engine_flags() -> None:
         "r=s",
     )
     assert engine_flags(words) == {
-        "max-model-len": "8192",
+        "max-model-len": 8192,
         "enforce-eager": True,
         "a": "b=c",
-        "x": "-1",
+        "x": -1,
         "lora-modules": ["p=q", "r=s"],
     }
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("0", 0), ("007", "007"), ("0.9", 0.9), ("0.90", "0.90"), ("1e3", "1e3"), ("", ""), ("2.", "2.")],
+)
+def test_numbers_among_flags_keep_their_spelling(word: str, value: object) -> None:
+    flag = engine_flags(("--x", word))["x"]
+    assert (flag, type(flag)) == (value, type(value))
+
+
 @pytest.mark.parametrize("words", [("x",), ("-tp", "2"), ("--x", "-tp")])
 def test_words_that_are_no_flags(words: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="written long"):
+    with pytest.raises(UsageError, match="write engine flags long"):
         engine_flags(words)
 
 
 def test_devices_per_replica() -> None:
     assert devices_per_replica({}) == 1
-    assert devices_per_replica({"tensor-parallel-size": "2", "pipeline-parallel-size": 2}) == 4
+    assert devices_per_replica({"tensor-parallel-size": 2, "pipeline-parallel-size": 2}) == 4
     with pytest.raises(UsageError, match="--tensor-parallel-size many"):
         devices_per_replica({"tensor-parallel-size": "many"})
 
