@@ -14,8 +14,8 @@ from supervisord_cp.agent.launch import RunNotes
 from supervisord_cp.agent.log_files import LogFollower, tail_text
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
-from supervisord_cp.core.instances.evidence import last_error
 from supervisord_cp.engines.base import Engine
+from supervisord_cp.engines.exits import diagnose
 from supervisord_cp.model.instance import EngineLoad, ExitCause
 from supervisord_cp.model.reason import NO_REASON
 from supervisord_cp.ports.process import EngineProcess, ExitStatus
@@ -139,10 +139,11 @@ class RunningIncarnation:
         text = tail_text(Path(self.notes.log_path), TAIL)
         try:
             cause = self._engine.classify(status.code, status.signal, text, self._served)
+            told = diagnose(status.code, status.signal, text, self._served, secrets=(self.notes.api_key,))
         except Exception:  # a text that the engine's rules choke on must not keep it from restarting
             log.exception("why %s ended", self.process.record.incarnation)
-            cause = ExitCause.UNKNOWN
-        return ev.Gone(cause=cause, detail=last_error(text, secrets=(self.notes.api_key,)))
+            return ev.Gone()
+        return ev.Gone(cause=cause, detail=told.evidence)
 
     async def _watch_health(self) -> None:
         path = self._engine.ready_path(self.notes.desired.spec)

@@ -8,37 +8,26 @@ from typing import Final
 
 import msgspec
 
-from supervisord_cp.config.schema import AgentConfig, AllowConfig
-from supervisord_cp.engines.base import Capabilities, Engine, Engines, LaunchContext, LaunchRefused
+from supervisord_cp.config.schema import AgentConfig
+from supervisord_cp.engines.allow import refusals
+from supervisord_cp.engines.base import (
+    Capabilities,
+    Engine,
+    Engines,
+    LaunchContext,
+    LaunchRefused,
+    program_of,
+)
+from supervisord_cp.engines.environment import base_environment
 from supervisord_cp.model.base import DeviceId, Incarnation, InstanceId, Value
-from supervisord_cp.model.launch import DesiredInstance, LaunchSpec
+from supervisord_cp.model.launch import DesiredInstance
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.ports.process import ProcessRecord, SpawnRequest
-
-NOT_INHERITED: Final = (
-    "CREDENTIALS_DIRECTORY",
-    "INVOCATION_ID",
-    "JOURNAL_STREAM",
-    "LISTEN_FDNAMES",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "MAINPID",
-    "NOTIFY_SOCKET",
-    "SYSTEMD_EXEC_PID",
-    "VLLM_API_KEY",  # routers would not know it
-    "VLLM_PORT",  # one value for all engines would make them collide
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-)
-"""Variables of the agent that mean something else, or harm, in an engine. Ours (SUPERVISORD_CP_*) as well."""
 
 INTERNAL_FIRST: Final = 20_000
 INTERNAL_STRIDE: Final = 16
 INTERNAL_BLOCKS: Final = 750
 """Blocks end below 32768, where the kernel's ephemeral ports begin."""
-
-PolicyCheck = Callable[[LaunchSpec, AllowConfig], str]
-"""What the node's own policy has against a launch; "" is nothing."""
 
 
 class Refused(Exception):
@@ -80,22 +69,18 @@ class Launcher:
         config: AgentConfig,
         *,
         engines: Engines,
-        policy_check: PolicyCheck,
         loopback: bool,
         device_kind: str,
         device_indexes: Callable[[], Mapping[DeviceId, int]],
         environ: Mapping[str, str],
-        cwd: str,
     ) -> None:
         """`loopback`: engines are reachable from this machine only, so they need no key."""
         self._config = config
         self._engines = engines
-        self._policy_check = policy_check
         self._loopback = loopback
         self._device_kind = device_kind
         self._device_indexes = device_indexes
-        self._environ = clean_environment(environ)
-        self._cwd = cwd
+        self._environ = base_environment(environ)
         self.allow = config.allow
         """Replaced when the configuration is read again."""
 
@@ -107,9 +92,7 @@ class Launcher:
         """
         kind = desired.spec.engine.value
         if kind not in self._engines:
-            raise Refused(
-                Reason(code=ReasonCode.REFUSED_BY_POLICY, params={"what": f"no engine of kind {kind}"})
-            )
+            raise Refused(_refused(f"no engine of kind {kind}"))
         return self._engines[kind]
 
     async def examine(self, desired: DesiredInstance) -> Capabilities:
@@ -119,15 +102,13 @@ class Launcher:
             Refused: it does not.
         """
         engine = self.engine(desired)
-        if what := self._policy_check(desired.spec, self.allow):
-            raise Refused(Reason(code=ReasonCode.REFUSED_BY_POLICY, params={"what": what}))
+        if refused := refusals(desired.spec, self.allow):
+            raise Refused(_refused("; ".join(refused)))
+        program = program_of(desired.spec)
         try:
-            return await asyncio.to_thread(engine.probe, desired.spec.executable)
+            return await asyncio.to_thread(engine.probe, program)
         except LaunchRefused as error:
-            params: dict[str, str | int | float] = {
-                "executable": desired.spec.executable or desired.spec.engine.value,
-                "error": str(error),
-            }
+            params: dict[str, str | int | float] = {"executable": program, "error": str(error)}
             raise Refused(Reason(code=ReasonCode.EXECUTABLE_MISSING, params=params)) from error
 
     def request(
@@ -162,14 +143,14 @@ class Launcher:
         try:
             prepared = self.engine(desired).prepare(desired.spec, context, found)
         except LaunchRefused as error:
-            raise Refused(Reason(code=ReasonCode.REFUSED_BY_POLICY, params={"what": str(error)})) from error
+            raise Refused(_refused(str(error))) from error
         request = SpawnRequest(
             instance=desired.id,
             incarnation=Incarnation(f"{desired.id}.{secrets.token_hex(4)}"),
             nonce=nonce,
             argv=prepared.argv,
             env={**self._environ, **prepared.env},
-            cwd=self._cwd,
+            cwd=str(self._config.state_dir.absolute()),
             log_path=notes.log_path,
             log_max_bytes=self._config.log_max_size,
             log_files=self._config.log_files,
@@ -182,13 +163,8 @@ class Launcher:
         return self._config.log_dir.absolute() / f"{instance}.log"
 
 
-def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What engines inherit from the agent."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name not in NOT_INHERITED and not name.startswith("SUPERVISORD_CP_")
-    }
+def _refused(what: str) -> Reason:
+    return Reason(code=ReasonCode.REFUSED_BY_POLICY, params={"what": what})
 
 
 def internal_ports(port: int) -> int:

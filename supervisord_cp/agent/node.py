@@ -187,6 +187,12 @@ class Node:
             left = ", ".join(one.id for one in self._roster.instances.values() if one.busy)
             log.error("processes are left of: %s", left)
 
+    async def hurry(self) -> None:
+        """End without grace what is being stopped."""
+        for instance in self._roster.instances.values():
+            if instance.running is not None:
+                await instance.running.process.stop(grace_s=0.0)
+
     def close(self) -> None:
         """Let go of everything. Engines run on."""
         for instance in self._roster.instances.values():

@@ -27,6 +27,8 @@ EVENTS_KEPT: Final = 500
 OWNERS_S: Final = 2.0
 """How long a look through the host's processes serves."""
 
+Statuses = dict[InstanceId, InstanceStatus]
+
 
 class Reporter:
     """Says what is new. Knows what was said last on this connection, and on no earlier one."""
@@ -49,7 +51,7 @@ class Reporter:
         self._full_due = False
         self._generation: Generation | None = None
         """The one said last."""
-        self._said: dict[InstanceId, InstanceStatus] = {}
+        self._said: Statuses = {}
         self._gone: set[InstanceId] = set()
         self._keys: dict[Incarnation, str] | None = None
         self._events: deque[tuple[float, Event]] = deque(maxlen=EVENTS_KEPT)
@@ -107,6 +109,17 @@ class Reporter:
 
     def _report(self, *, heartbeat: bool) -> None:
         statuses = {one.id: one.status() for one in self._roster.instances.values()}
+        report = self._compose(statuses, heartbeat=heartbeat)
+        if report is not None:
+            self._send_keys()
+            if not self._send(m.Report(report=report)):
+                self._full_due = True
+                return
+            self._note(report, statuses)
+        self._send_events()
+
+    def _compose(self, statuses: Statuses, *, heartbeat: bool) -> NodeReport | None:
+        """What there is to say; None: nothing."""
         full = self._full_due
         news = tuple(
             status
@@ -114,37 +127,33 @@ class Reporter:
             if full or name not in self._said or _differs(self._said[name], status, heartbeat=heartbeat)
         )
         gone = tuple(name for name in self._gone if name not in statuses)
-        taken_over = self._roster.generation != self._generation
-        if not (heartbeat or full or news or gone or taken_over):
-            return self._send_events()
-        self._send_keys()
+        generation = self._roster.generation
+        if not (heartbeat or full or news or gone or generation != self._generation):
+            return None
         reading = self._gpu.read()
-        report = NodeReport(
+        return NodeReport(
             node=NodeName(self._roster.identity.name),
             sequence=self._sequence + 1,
             full=full,
-            generation=self._roster.generation,
+            generation=generation,
             instances=news,
             gone=gone,
             gpus=self._attributed(reading.gpus) if heartbeat else None,
             gpu_reason=reading.reason if heartbeat or reading.gpus is None else NO_REASON,
             host=self._host.read() if heartbeat else None,
         )
-        if not self._send(m.Report(report=report)):
-            self._full_due = True
-            return
+
+    def _note(self, report: NodeReport, statuses: Statuses) -> None:
+        """Remember what was said."""
         self.sent += 1
-        self._sequence += 1
-        if full and self.inventory is None:
-            self.inventory = self._sequence
+        self._sequence = report.sequence
+        if report.full and self.inventory is None:
+            self.inventory = report.sequence
         self._full_due = False
         self._gone.clear()
         self._generation = report.generation
-        self._said = statuses if full else {**self._kept(statuses), **{one.id: one for one in news}}
-        self._send_events()
-
-    def _kept(self, statuses: dict[InstanceId, InstanceStatus]) -> dict[InstanceId, InstanceStatus]:
-        return {name: said for name, said in self._said.items() if name in statuses}
+        said = {name: status for name, status in self._said.items() if name in statuses}
+        self._said = said | {status.id: status for status in report.instances}
 
     def _send_keys(self) -> None:
         """Before the report that mentions their incarnations."""

@@ -1,0 +1,282 @@
+"""The agent daemon, put together."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+from supervisord_cp.adapters.central_link import CentralLink
+from supervisord_cp.adapters.direct import DirectBackend
+from supervisord_cp.adapters.host import HostReader
+from supervisord_cp.adapters.listeners import bind_error
+from supervisord_cp.adapters.nvml import NvmlReader
+from supervisord_cp.adapters.sd_notify import Notifier
+from supervisord_cp.adapters.tokens import TokenFile, read_token
+from supervisord_cp.agent.devices import NoGpus, identify
+from supervisord_cp.agent.engine_http import EngineHttp
+from supervisord_cp.agent.gate import Gate
+from supervisord_cp.agent.incarnation import Watcher
+from supervisord_cp.agent.instance import Tools
+from supervisord_cp.agent.inventory import inventory_of, on_loopback
+from supervisord_cp.agent.launch import Launcher
+from supervisord_cp.agent.listener import Listener, tokens_of
+from supervisord_cp.agent.logs import LINES, read_log
+from supervisord_cp.agent.metrics import AgentCollector, page
+from supervisord_cp.agent.node import Node
+from supervisord_cp.agent.report import Reporter
+from supervisord_cp.agent.roster import Identity, Roster
+from supervisord_cp.agent.state import StateDir, boot_id
+from supervisord_cp.agent.unit import check_unit
+from supervisord_cp.clock import Clock, SystemClock
+from supervisord_cp.config.load import load
+from supervisord_cp.config.schema import Config
+from supervisord_cp.engines.registry import all_engines
+from supervisord_cp.errors import SupervisordError, UsageError
+from supervisord_cp.model.base import InstanceId
+from supervisord_cp.ports.gpu import GpuPort
+from supervisord_cp.wire import messages as m
+
+log = logging.getLogger(__name__)
+
+SETTLE_S: Final = 2.0
+"""How long adopted engines may take to answer before central is told of them."""
+FLUSH_S: Final = 2.0
+"""How long the last reports may take."""
+
+
+async def run_agent(config: Config, *, stop_engines: bool) -> int:
+    """Run the agent in the foreground until SIGTERM or SIGINT; the exit status.
+
+    Engines are left running for the next agent, unless `stop_engines`; then a second signal ends them
+    without grace. SIGHUP reads `[agent.allow]` again.
+
+    Raises:
+        UsageError: the configuration asks for something that cannot be.
+    """
+    agent = config.agent
+    loopback = on_loopback(agent)
+    tokens = tokens_of(agent)
+    read_token(agent.token_file, "agent")
+    if agent.backend != "direct":
+        raise UsageError(f'[agent] backend = "{agent.backend}" is not there yet; use "direct"')
+    if not stop_engines:
+        check_unit(os.environ)
+    boot = boot_id()
+    state = StateDir(agent.state_dir, boot_id=boot)
+    lock = state.lock()
+    http = EngineHttp()
+    clock = SystemClock()
+    gpu: GpuPort = NoGpus() if agent.device == "cpu" else NvmlReader(clock=clock)
+    try:
+        _make_log_dir(agent.log_dir)
+        await gpu.start()
+        identity = await identify(agent, gpu)
+        tools = _Outside(state=state, identity=identity, gpu=gpu, http=http, clock=clock, boot_id=boot)
+        return await _Agent(config, tools, tokens=tokens, loopback=loopback).run(stop_engines=stop_engines)
+    finally:
+        await gpu.stop()
+        await http.close()
+        lock.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outside:
+    """What the agent touches."""
+
+    state: StateDir
+    identity: Identity
+    gpu: GpuPort
+    http: EngineHttp
+    clock: Clock
+    boot_id: str
+
+
+class _Agent:
+    def __init__(
+        self, config: Config, outside: _Outside, *, tokens: TokenFile | None, loopback: bool
+    ) -> None:
+        self._path = config.path
+        self._config = agent = config.agent
+        self._outside = outside
+        self._session = secrets.token_hex(8)
+        self._stop = asyncio.Event()
+        self._notifier = Notifier(os.environ)
+        roster = self._roster = Roster(outside.identity, outside.gpu)
+        self._launcher = Launcher(
+            agent,
+            engines=all_engines(),
+            loopback=loopback,
+            device_kind=outside.identity.device_kind,
+            device_indexes=roster.device_indexes,
+            environ=os.environ,
+        )
+        self._link = CentralLink(
+            url=agent.central,
+            path=m.AGENT_PATH,
+            token=lambda: read_token(agent.token_file, "agent"),
+            hello=self._hello,
+            on_message=self._on_message,
+            on_up=lambda _: self._reporter.begin(),
+            on_down=lambda _: self._reporter.end(),
+            on_call=self._on_call,
+        )
+        self._reporter = Reporter(
+            roster,
+            gpu=outside.gpu,
+            host=HostReader(agent.log_dir),
+            clock=outside.clock,
+            send=self._link.send,
+        )
+        self._node = Node(roster, self._tools(), self._reporter)
+        collector = AgentCollector(roster, self._reporter, outside.gpu, lambda: self._link.connected)
+        self._listener = (
+            Listener(agent.listen, tokens=tokens, metrics=lambda: page(collector)) if agent.listen else None
+        )
+
+    def _tools(self) -> Tools:
+        agent, outside = self._config, self._outside
+        return Tools(
+            clock=outside.clock,
+            random=SystemRandom(),
+            backend=DirectBackend(agent.state_dir.absolute()),
+            launcher=self._launcher,
+            gate=Gate(
+                self._roster,
+                ports=agent.ports,
+                max_loading=agent.max_parallel_starts,
+                port_free=lambda port: bind_error(agent.advertise, port) is None,
+            ),
+            watcher=Watcher(http=outside.http, clock=outside.clock, boot_id=outside.boot_id),
+            state=outside.state,
+        )
+
+    async def run(self, *, stop_engines: bool) -> int:
+        """Until a signal says stop, or a part of us fails; the exit status."""
+        self._handle_signals()
+        if self._listener is not None:
+            await self._listener.start()
+        await self._node.adopt()
+        tasks = [
+            asyncio.create_task(self._node.keep(), name="keep"),
+            asyncio.create_task(self._reporter.run(self._beat()), name="report"),
+            asyncio.create_task(self._connect(), name="connect"),
+        ]
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        self._notifier.stopping()
+        failed = done - {stopped}
+        for task in failed:
+            log.error("the agent stops: %s failed: %r", task.get_name(), task.exception())
+        if stop_engines:
+            await self._stop_engines()
+        await self._link.flush(FLUSH_S)
+        for task in (stopped, *tasks):
+            task.cancel()
+        await asyncio.gather(stopped, *tasks, return_exceptions=True)
+        self._reporter.close()
+        self._node.close()
+        if self._listener is not None:
+            await self._listener.close()
+        return 1 if failed else 0
+
+    async def _connect(self) -> None:
+        """Dial central once it is known how adopted engines are."""
+        await self._node.settled(SETTLE_S)
+        engines = len(self._roster.instances)
+        log.info("agent %s is ready: %d instances", self._outside.identity.name, engines)
+        self._notifier.ready(f"{engines} instances; central at {self._config.central}")
+        await self._link.run()
+
+    async def _stop_engines(self) -> None:
+        log.info("stopping engines; a second signal ends them without grace")
+        self._stop.clear()
+        halt = asyncio.create_task(self._node.halt())
+        again = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([halt, again], return_when=asyncio.FIRST_COMPLETED)
+        if not halt.done():
+            await self._node.hurry()
+        again.cancel()
+        await halt
+
+    def _beat(self) -> Callable[[], None]:
+        """Feeds the watchdog from the loop that reports: while that runs, the agent does its work."""
+        interval = self._notifier.watchdog_s
+        last = float("-inf")
+
+        def beat() -> None:
+            nonlocal last
+            now = self._outside.clock.now()
+            if interval is not None and now - last >= min(interval, 10.0):
+                last = now
+                self._notifier.watchdog()
+
+        return beat
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        """The node's own policy may change while engines run; it counts for starts from now on."""
+        if self._path is None:
+            return
+        try:
+            self._launcher.allow = load(self._path).agent.allow
+        except SupervisordError as error:
+            log.error("the configuration stays as it was:\n%s", error)
+        else:
+            log.info("[agent.allow] read again from %s", self._path)
+
+    def _hello(self) -> m.Hello:
+        outside = self._outside
+        inventory = inventory_of(
+            self._config,
+            outside.identity,
+            boot_id=outside.boot_id,
+            session=self._session,
+            executables=self._launcher.allow.executables,
+            gpus=outside.gpu.read().gpus or (),
+        )
+        return m.Hello(
+            name=inventory.node, session=self._session, version=inventory.version, inventory=inventory
+        )
+
+    def _on_message(self, message: m.Message) -> None:
+        match message:
+            case m.Desired(desired=desired):
+                self._node.take(desired)
+            case m.Resync():
+                self._reporter.resync()
+            case _:
+                log.warning(
+                    "central sent a message that agents do not understand: %s", type(message).__name__
+                )
+
+    def _on_call(self, method: str, params: dict[str, str | int | float | bool | None]) -> AsyncIterator[str]:
+        if method != "logs":
+            raise LookupError(f"agents know no method {method}")
+        instance = self._roster.instances.get(InstanceId(str(params.get("instance"))))
+        if instance is None:
+            raise LookupError(f"no instance {params.get('instance')} on this node")
+        lines = params.get("lines")
+        return read_log(
+            self._launcher.log_path(instance.id),
+            lines=int(lines) if isinstance(lines, int | float) else LINES,
+            follow=bool(params.get("follow")),
+            previous=bool(params.get("previous")),
+        )
+
+
+def _make_log_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"[agent] log_dir = {path} cannot be made: {error.strerror}") from error

@@ -1,0 +1,46 @@
+"""Answering `logs` calls: the last lines of an engine's log, and what is added to it."""
+
+import asyncio
+import codecs
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from supervisord_cp.agent.log_files import BLOCK, LogFollower, last_lines
+
+LINES: Final = 100
+"""When the caller names no number."""
+LOOK_S: Final = 0.2
+"""How often a followed log is looked at."""
+
+
+class NoLog(Exception):
+    """There is nothing to read; the text says so."""
+
+
+async def read_log(path: Path, *, lines: int, follow: bool, previous: bool) -> AsyncIterator[str]:
+    """Pieces of a log: its last lines, then, with `follow`, what is added until the caller leaves.
+
+    `previous` is the log of the incarnation before; that is not added to.
+
+    Raises:
+        NoLog: there is none.
+    """
+    if previous:
+        path = path.with_name(f"{path.name}.previous")
+    if not follow and not path.exists():
+        raise NoLog(f"there is no log at {path}")
+    follower = await asyncio.to_thread(LogFollower, path, from_end=True)
+    try:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        tail = await asyncio.to_thread(last_lines, path, lines, before=follower.start)
+        for start in range(0, len(tail), BLOCK):
+            yield decoder.decode(tail[start : start + BLOCK])
+        while follow and not previous:
+            piece = await asyncio.to_thread(follower.read)
+            if piece:
+                yield decoder.decode(piece)
+            else:
+                await asyncio.sleep(LOOK_S)
+    finally:
+        follower.close()
