@@ -10,11 +10,10 @@ import click
 
 from supervisord_cp.cli.client import DEFAULT_ADDRESS, TOKEN_VARIABLE, ControlClient
 from supervisord_cp.cli.options import Command, config_option
-from supervisord_cp.errors import UsageError
 
 ADDRESS_VARIABLE: Final = "SUPERVISORD_CP_ADDRESS"
-_ROLES: Final = ("operator", "viewer")
-"""Roles whose tokens a person uses, the one that may do more first."""
+_ROLES: Final = ("operator", "viewer", "agent")
+"""Roles whose tokens let a person ask, the one that may do more first."""
 
 
 def with_client(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,12 +50,12 @@ def find_central(
 ) -> ControlClient:
     """A client for the central that options, environment or configuration name, in that order."""
     address = address or environment.get(ADDRESS_VARIABLE)
-    token = read_token(token_file) if token_file else environment.get(TOKEN_VARIABLE)
+    token = person_token(token_file) if token_file else environment.get(TOKEN_VARIABLE)
     if config is not None and (address is None or token is None):
         from_file, its_tokens = _from_config(config)
         address = address or from_file
         if token is None and its_tokens is not None and os.access(its_tokens, os.R_OK):
-            token = read_token(its_tokens)
+            token = person_token(its_tokens)
     return ControlClient(address or DEFAULT_ADDRESS, token or "")
 
 
@@ -81,23 +80,12 @@ def reachable(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def read_token(path: Path) -> str:
-    """The token in a file: its only line, or an operator's (else a viewer's) of lines `role: token`.
+def person_token(path: Path) -> str:
+    """The token in a file that a person uses: its only line, else an operator's, else one that may look.
 
     Raises:
-        UsageError: the file cannot be read or holds no token for a person.
+        UsageError: the file cannot be read, or holds none.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the token file {path}: {error}") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    by_role = {
-        role.strip(): token.strip() for role, colon, token in (x.partition(":") for x in lines) if colon
-    }
-    for role in _ROLES:
-        if role in by_role:
-            return by_role[role]
-    if len(lines) == 1 and not by_role:
-        return lines[0]
-    raise UsageError(f"{path} holds no token: one line with the token, or `operator: TOKEN`")
+    from supervisord_cp.adapters.tokens import read_token
+
+    return read_token(path, *_ROLES)

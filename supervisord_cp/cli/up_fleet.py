@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from supervisord_cp.cli.client import DEFAULT_ADDRESS, ControlClient
-from supervisord_cp.cli.connect import reachable, read_token
+from supervisord_cp.cli.connect import person_token, reachable
 from supervisord_cp.cli.up_children import USAGE_EXIT, Child
 from supervisord_cp.cli.up_plan import curl_line
 from supervisord_cp.cli.up_progress import Progress, first_ready, ready_line, routed
@@ -66,7 +66,9 @@ class LocalFleet:
         control = config.central.control_listen
         tokens = config.central.tokens_file
         self._address = reachable(control.host, control.port)
-        self._client = ControlClient(self._address, read_token(tokens) if tokens else "", timeout_s=ANSWER_S)
+        self._client = ControlClient(
+            self._address, person_token(tokens) if tokens else "", timeout_s=ANSWER_S
+        )
         self._progress = Progress()
         self._answered = self._served = self._complete = False
         self._next_look = 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisord_cp.cli.client import ControlClient, NotFound
-from supervisord_cp.cli.connect import find_central, reachable, read_token
+from supervisord_cp.cli.connect import find_central, person_token, reachable
 from supervisord_cp.errors import SupervisordError, UsageError
 from tests.cli.conftest import Run
 from tests.cli.samples import STATUS
@@ -88,6 +88,7 @@ def test_options_come_before_the_environment_and_that_before_the_configuration(
     config: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").write_text("t\n")
+    (tmp_path / "mine").chmod(0o600)
     environment = {"SUPERVISORD_CP_ADDRESS": "http://e:1", "SUPERVISORD_CP_TOKEN": "e"}
     assert _found(find_central("http://o:1", tmp_path / "mine", config, environment)) == ("http://o:1", "t")
     assert _found(find_central(None, None, config, environment)) == ("http://e:1", "e")
@@ -109,6 +110,7 @@ def test_the_token_is_sent(run: Run, central: StubCentral, tmp_path: Path) -> No
     central.says("status", STATUS)
     path = tmp_path / "token"
     path.write_text("secret\n")
+    path.chmod(0o600)
     assert run("status", "--token-file", str(path)).exit_code == 0
     assert central.tokens == ["Bearer secret"]
 
@@ -119,26 +121,29 @@ def test_the_token_is_sent(run: Run, central: StubCentral, tmp_path: Path) -> No
         ("plain\n", "plain"),
         ("# ours\noperator: o\n", "o"),
         ("agent: a\nviewer: v\n", "v"),
+        ("agent: a\n", "a"),
     ],
 )
 def test_token_files(tmp_path: Path, text: str, token: str) -> None:
     path = tmp_path / "token"
     path.write_text(text)
-    assert read_token(path) == token
+    path.chmod(0o600)
+    assert person_token(path) == token
 
 
-@pytest.mark.parametrize("text", ["", "agent: a\n", "one\ntwo\n"])
+@pytest.mark.parametrize("text", ["", "one\ntwo\n"])
 def test_token_files_without_a_token_for_people(tmp_path: Path, text: str) -> None:
     path = tmp_path / "token"
     path.write_text(text)
+    path.chmod(0o600)
     with pytest.raises(UsageError, match="holds no token"):
-        read_token(path)
+        person_token(path)
 
 
 def test_a_token_file_that_is_not_there(run: Run, central: StubCentral) -> None:
     result = run("status", "--token-file", "/nowhere")
     assert result.exit_code == 2
-    assert "cannot read the token file /nowhere" in result.stderr
+    assert "/nowhere cannot be read" in result.stderr
     assert not central.requests
 
 
