@@ -46,9 +46,8 @@ def table_of(struct: type[msgspec.Struct]) -> Table:
         hint = hints[field.name]
         if Form.IMPLIED in _marks(hint):
             continue
-        required = field.required
-        default = None if required else _default(field)
-        keys[field.name] = Key(name=field.name, kind=kind_of(hint), required=required, default=default)
+        default = _plain_type(hint)() if field.required else _default(field)
+        keys[field.name] = Key(name=field.name, kind=kind_of(hint), required=field.required, default=default)
     return Table(struct=struct, keys=keys)
 
 
@@ -106,6 +105,10 @@ def _union(members: tuple[Any, ...]) -> Kind:
         assert isinstance(table, Named)
         kind = Either(single, table)
     return Maybe(kind, blank=kind in (kinds.PATH, kinds.LISTEN)) if len(others) < len(members) else kind
+
+
+def _plain_type(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _marks(hint: Any) -> tuple[Any, ...]:

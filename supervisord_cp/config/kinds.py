@@ -129,8 +129,9 @@ def one_of(form: OneOf) -> Scalar:
         return raw if raw in words else None
 
     def advise(raw: object, key: str) -> str:
-        near = get_close_matches(raw.lower(), words, n=1) if isinstance(raw, str) else []
-        return f'did you mean "{near[0]}"?' if near else ""
+        lower = {word.lower(): word for word in words}
+        near = get_close_matches(raw.lower(), lower, n=1) if isinstance(raw, str) else []
+        return f'did you mean "{lower[near[0]]}"?' if near else ""
 
     return Scalar(expects, parse, advise=advise)
 

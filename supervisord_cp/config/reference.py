@@ -33,9 +33,10 @@ shows every mistake at once, `config show` what is in effect, `config plan` what
   `HF_TOKEN` in the agent's own environment. `config show` masks what looks like one.
 
 `SIGHUP` has central read the file again: a valid one is applied, an invalid one is refused and the errors are
-logged. Each table says whether a change of its keys applies at once or after a restart of its daemon. A change of
-how a deployment's engines are started ({launch_keys}) replaces
-its replicas without losing a request; its other keys apply at once.
+logged. Each table says whether a change of its keys applies at once or after a restart of its daemon. Keys
+that decide how a deployment's engines are started have its replicas replaced without losing a request when
+they change; its other keys apply at once. Those keys are:
+{launch_keys}.
 """
 _POLICY_HEADING: Final = "A policy's use"
 _POLICY_TEXT: Final = """\

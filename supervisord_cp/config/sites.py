@@ -1,7 +1,7 @@
 """A place in the document while it is read, and what reading leaves behind."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -30,16 +30,17 @@ class Section(Generic[T]):
         return self.broken.isdisjoint(keys)
 
     def error(self, key: str | tuple[str, ...], message: str, hint: str = "") -> Finding:
-        """A finding at one key, or further in; the message goes on after its name."""
-        return self._finding(key, message, hint, Level.ERROR)
+        """A finding at the value of one key, or further in; the message goes on after its name."""
+        where = (*self.path, *((key,) if isinstance(key, str) else key))
+        return Finding(where=where, message=f"{dotted(where)} {message}", hint=hint)
 
     def warning(self, key: str | tuple[str, ...], message: str, hint: str = "") -> Finding:
         """As `error`, but the configuration can be used."""
-        return self._finding(key, message, hint, Level.WARNING)
+        return replace(self.error(key, message, hint), level=Level.WARNING)
 
-    def _finding(self, key: str | tuple[str, ...], message: str, hint: str, level: Level) -> Finding:
-        where = (*self.path, *((key,) if isinstance(key, str) else key))
-        return Finding(where=where, message=f"{dotted(where)} {message}", hint=hint, level=level)
+    def bad_name(self, key: str | tuple[str, ...], message: str, hint: str = "") -> Finding:
+        """As `error`, at the key itself."""
+        return replace(self.error(key, message, hint), at_key=True)
 
 
 @dataclass(frozen=True, slots=True)

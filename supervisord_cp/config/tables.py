@@ -24,6 +24,7 @@ class Key:
     kind: Kind
     required: bool
     default: Any
+    """An empty value for a required key: it stands in where the file has none, or a wrong one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,17 @@ class Table:
         for name, item in raw.items():
             before = len(site.record.findings)
             if (key := self.keys.get(name)) is None:
-                broken |= self._unknown(name, site)
+                broken |= self._unknown(name, "table" if isinstance(item, dict) else "key", site)
             elif (value := read_at(key.kind, item, site.at(name))) is not ABSENT:
                 values[name] = value
             if len(site.record.findings) > before:
                 broken.add(name)
-        missing = [key.name for key in self.keys.values() if key.required and key.name not in values]
-        for name in missing:
-            if name not in broken:
-                site.reject(f"has no `{name}`", at_key=True)
-        if missing:
-            return ABSENT
+        for key in self.keys.values():
+            if key.required and key.name not in values:
+                if key.name not in broken:
+                    site.reject(f"has no `{key.name}`", at_key=True)
+                broken.add(key.name)
+                values[key.name] = key.default
         value = self.struct(**values)
         written = frozenset(raw)
         site.record.sections.append(
@@ -67,7 +68,7 @@ class Table:
     def write(self, value: Any) -> dict[str, object]:
         return {key.name: key.kind.write(getattr(value, key.name)) for key in self.keys.values()}
 
-    def _unknown(self, name: str, site: Site) -> set[str]:
+    def _unknown(self, name: str, what: str, site: Site) -> set[str]:
         """Reject an unknown key; the key that was meant, where that can be told."""
         if (alike := name.lower().replace("-", "_")) not in self.keys:
             alike = next(iter(get_close_matches(alike, self.keys, n=1)), "")
@@ -77,7 +78,6 @@ class Table:
             hint = f"`{name}` belongs in {' or '.join(homes)}"
         else:
             hint = f"known keys: {', '.join(self.keys)}" if len(self.keys) <= _KEYS_LISTED else ""
-        what = "key" if site.path else "table"
         site.at(name).reject(f"is an unknown {what}", hint, at_key=True)
         return {alike} if alike else set()
 

@@ -106,9 +106,9 @@ def flags(deployment: Deployment) -> Iterator[Finding]:
     for name, value in deployment.value.args.items():
         plain = name.lstrip("-")
         if why := OWNED_FLAGS.get(plain.replace("_", "-")):
-            yield deployment.error(("args", name), "cannot be set", why)
+            yield deployment.bad_name(("args", name), "cannot be set", why)
         elif plain != name or not re.fullmatch(r"[^\s=]+", name):
-            yield deployment.error(
+            yield deployment.bad_name(
                 ("args", name), "is not the name of a flag", f"without dashes: `{plain}`" if plain else ""
             )
         elif isinstance(value, str) and value and looks_secret(name):
@@ -125,11 +125,11 @@ def environment(deployment: Deployment) -> Iterator[Finding]:
     """Variables have proper names, are not ours, and hold no secrets."""
     for name, value in deployment.value.env.items():
         if not _VARIABLE.fullmatch(name):
-            yield deployment.error(
+            yield deployment.bad_name(
                 ("env", name), "is no name of a variable", "letters, digits and _, no digit first"
             )
         elif why := OWNED_VARIABLES.get(name):
-            yield deployment.error(("env", name), "cannot be set", why)
+            yield deployment.bad_name(("env", name), "cannot be set", why)
         elif "\0" in value:
             yield deployment.error(("env", name), "has a NUL character")
         elif value and looks_secret(name):

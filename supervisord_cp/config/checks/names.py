@@ -43,9 +43,9 @@ def deployment_names(record: Record) -> Iterator[Finding]:
         name = deployment.value.name
         match = _INSTANCE_ID.fullmatch(name)
         if name == _EVERYTHING:
-            yield _about(deployment, "cannot be a name: commands take it for everything")
+            yield deployment.bad_name((), "cannot be a name: commands take it for everything")
         elif match and match[1] in names:
-            yield _about(deployment, f"could be an instance of {match[1]}", "choose another name")
+            yield deployment.bad_name((), f"could be an instance of {match[1]}", "choose another name")
 
 
 def static_instances(record: Record) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def static_instances(record: Record) -> Iterator[Finding]:
     seen: dict[str, Section[StaticInstanceConfig]] = {}
     for static in record.of(StaticInstanceConfig):
         value = static.value
-        first = seen.setdefault(value.id, static)
+        first = seen.setdefault(value.id, static) if static.sound("id") else static
         match = _INSTANCE_ID.fullmatch(value.id)
         if first is not static:
             yield static.error("id", f'is "{value.id}" a second time', f"as {dotted(first.path)}")
@@ -66,7 +66,7 @@ def static_instances(record: Record) -> Iterator[Finding]:
             yield static.error(
                 "id", f'is "{value.id}", an id for replicas of {match[1]}', "choose another id"
             )
-        if value.deployment not in deployments and not misspelled:
+        if value.deployment not in deployments and static.sound("deployment") and not misspelled:
             yield static.error(
                 "deployment",
                 f'is "{value.deployment}", and there is no such deployment',
@@ -89,12 +89,6 @@ def _named(deployment: Section[DeploymentConfig]) -> set[str]:
     """The keys that say what a deployment is called; its table's own name is the last resort."""
     value = deployment.value
     return {"name", *(key for key in ("served_name", "model") if getattr(value, key))}
-
-
-def _about(deployment: Section[DeploymentConfig], message: str, hint: str = "") -> Finding:
-    return Finding(
-        where=deployment.path, message=f"{dotted(deployment.path)} {message}", hint=hint, at_key=True
-    )
 
 
 def _near(static: StaticInstanceConfig, deployments: dict[str, DeploymentConfig]) -> str:
