@@ -1,9 +1,9 @@
 """The status page: one HTML document without scripts or external parts."""
 
 from html import escape
-from typing import Any
+from typing import Any, Final
 
-_STYLE = """
+_STYLE: Final = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem; }
