@@ -22,8 +22,7 @@ class Progress:
         """Lines for what has changed since the last call."""
         current: dict[str, tuple[object, str]] = {}
         for item in deployments:
-            problems = "; ".join(str(one.get("message")) for one in item.get("cannot_place") or ())
-            if problems:
+            if problems := _unplaced(item):
                 name = str(item["name"])
                 current[f"deployment {name}"] = (problems, f"{name}: cannot place a replica: {problems}")
         for item in instances:
@@ -31,6 +30,12 @@ class Progress:
         lines = [line for what, (essence, line) in current.items() if self._said.get(what) != essence]
         self._said = {what: essence for what, (essence, _) in current.items()}
         return lines
+
+
+def _unplaced(deployment: Json) -> str:
+    """Why replicas cannot be placed, each reason once; that the one agent is still starting is no reason."""
+    reasons = (one for one in deployment.get("cannot_place") or () if one.get("reason") != "no_nodes")
+    return "; ".join(dict.fromkeys(str(one.get("message")) for one in reasons))
 
 
 def instance_line(item: Json) -> str:
@@ -43,7 +48,8 @@ def _essence(item: Json) -> object:
     """What must change to be worth a line; figures that run by themselves are left out."""
     eta = item.get("eta_s")
     step = None if eta is None or item.get("state") != "starting" else int(eta // ETA_STEP_S)
-    return item.get("state"), item.get("phase"), item.get("reason"), item.get("incarnation"), step
+    phase = "" if item.get("phase") == "spawned" else item.get("phase")
+    return item.get("state"), phase, item.get("reason"), item.get("incarnation"), step
 
 
 def first_ready(instances: Sequence[Json]) -> Json | None:

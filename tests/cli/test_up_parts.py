@@ -216,11 +216,16 @@ def test_only_news_is_said() -> None:
 
 def test_a_replica_that_cannot_be_placed_is_said_once() -> None:
     progress = Progress()
-    unplaced = CHAT | {"cannot_place": [{"message": "no free device"}]}
+    unplaced = CHAT | {"cannot_place": [{"message": "no free device"}, {"message": "no free device"}]}
     assert progress.news([], [unplaced]) == ["chat: cannot place a replica: no free device"]
     assert progress.news([], [unplaced]) == []
     assert progress.news([], [CHAT]) == []
     assert progress.news([], [unplaced]) == ["chat: cannot place a replica: no free device"]
+
+
+def test_that_the_agent_is_still_starting_is_no_news() -> None:
+    waiting = CHAT | {"cannot_place": [{"reason": "no_nodes", "message": "no node is connected"}]}
+    assert Progress().news([], [waiting]) == []
 
 
 @pytest.mark.parametrize(
