@@ -39,6 +39,11 @@ def refusals(spec: LaunchSpec, allow: AllowConfig) -> tuple[str, ...]:
     return (*_program(spec, allow), *_model(spec, allow), *_environment(spec, allow))
 
 
+def objection(spec: LaunchSpec, allow: AllowConfig) -> str:
+    """All refusals in one line; "" when it may be launched."""
+    return "; ".join(refusals(spec, allow))
+
+
 def _program(spec: LaunchSpec, allow: AllowConfig) -> Iterator[str]:
     program = program_of(spec)
     if spec.engine is not EngineKind.FAKE and program not in allow.executables:
@@ -51,7 +56,7 @@ def _model(spec: LaunchSpec, allow: AllowConfig) -> Iterator[str]:
         if ".." in PurePath(spec.model).parts:
             yield f"model {spec.model!r} is neither an absolute path nor a name"
     elif not folder.is_absolute():
-        yield f"model {spec.model!r} is a relative path; write it in full"
+        yield f"model {spec.model!r} is a relative path: write it in full"
     elif allow.model_roots:
         plain = Path(os.path.normpath(folder))
         if not any(plain.is_relative_to(root) for root in allow.model_roots):
@@ -62,7 +67,7 @@ def _environment(spec: LaunchSpec, allow: AllowConfig) -> Iterator[str]:
     for name in spec.env:
         if matches(name, OWNED):
             yield f"{name} is set by the agent alone"
-        elif name in allow.env or (spec.engine is EngineKind.FAKE and name == "FAKE_VLLM"):
+        elif name in allow.env or (spec.engine is EngineKind.FAKE and name.startswith("FAKE_VLLM")):
             continue
         elif matches(name, BY_NAME_ONLY):
             yield f"{name} is not named in allow.env (patterns do not cover it)"

@@ -5,7 +5,7 @@ from typing import Final
 
 from supervisord_cp.engines.arguments import plain
 from supervisord_cp.engines.base import Capabilities, LaunchContext, LaunchRefused, PreparedLaunch
-from supervisord_cp.engines.environment import OWNED, decided_environment, matches, visible_devices
+from supervisord_cp.engines.environment import check_variables, decided_environment, visible_devices
 from supervisord_cp.engines.exits import diagnose
 from supervisord_cp.engines.vllm_probe import find_program
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
@@ -29,7 +29,7 @@ class CommandEngine:
 
     def probe(self, executable: str) -> Capabilities:
         """Find the program; nothing is known of what it can do."""
-        return Capabilities(executable=find_program(executable))
+        return Capabilities(executable=find_program(executable) if executable else "")
 
     def prepare(self, spec: LaunchSpec, context: LaunchContext, found: Capabilities) -> PreparedLaunch:
         """The deployment's argv with `{port}`, `{host}`, `{model}` and `{devices}` filled in; other braces
@@ -38,10 +38,7 @@ class CommandEngine:
             raise LaunchRefused('engine = "command" needs `command`, a list of the program and its arguments')
         if spec.args:
             raise LaunchRefused('engine = "command" has no `args`; write them into `command`')
-        for name, value in spec.env.items():
-            if matches(name, OWNED):
-                raise LaunchRefused(f"env: {name} cannot be set: the agent decides it")
-            plain(f"env: {name}", name + value)
+        check_variables(spec.env)
         filled = {
             "port": str(context.port),
             "host": context.host,
@@ -51,7 +48,7 @@ class CommandEngine:
         argv = [_PLACEHOLDER.sub(lambda match: filled[match[1]], part) for part in spec.command[1:]]
         key = {KEY_VARIABLE: context.api_key} if context.api_key else {}
         return PreparedLaunch(
-            argv=(found.executable, *(plain("command", part) for part in argv)),
+            argv=(found.executable or spec.command[0], *(plain("command", part) for part in argv)),
             env={**spec.env, **decided_environment(context), **key},
             secrets=frozenset(key),
         )

@@ -1,10 +1,12 @@
 """The environment of an engine: what it inherits from the agent, and what the agent decides."""
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
-from supervisord_cp.engines.base import LaunchContext
+from supervisord_cp.engines.arguments import plain
+from supervisord_cp.engines.base import LaunchContext, LaunchRefused
 
 OWNED: Final = (
     "CUDA_DEVICE_ORDER",
@@ -45,6 +47,9 @@ NOT_INHERITED: Final = (
 """Variables of the agent that its engines do not get. Patterns of names."""
 
 
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether a variable's name matches one of the patterns (`*` and `?`, case counts)."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -53,6 +58,20 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:
     """What an engine inherits of its agent's environment (`own`): PATH, HOME, caches, the node's tokens."""
     return {name: value for name, value in own.items() if not matches(name, NOT_INHERITED)}
+
+
+def check_variables(env: Mapping[str, str]) -> None:
+    """See that a deployment's variables can be set, and are not ours.
+
+    Raises:
+        LaunchRefused: they cannot.
+    """
+    for name, value in env.items():
+        if not _NAME.fullmatch(name):
+            raise LaunchRefused(f"env: {name!r} is no name of a variable")
+        if matches(name, OWNED):
+            raise LaunchRefused(f"env: {name} cannot be set: the agent decides it")
+        plain(f"env: {name}", value)
 
 
 def visible_devices(context: LaunchContext) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 
 from supervisord_cp.engines.base import Capabilities
 from supervisord_cp.engines.vllm import VllmEngine
-from supervisord_cp.engines.vllm_probe import WANTED
+from supervisord_cp.engines.vllm_probe import SWITCHES_UNSEEN, WANTED
 from supervisord_cp.version import __version__
 
 MODULE: Final = "supervisord_cp.engines.fake"
@@ -20,7 +20,12 @@ class FakeEngine(VllmEngine):
 
     def probe(self, executable: str) -> Capabilities:
         """It is always there."""
-        return Capabilities(executable=sys.executable, version=__version__, flags=frozenset(WANTED))
+        return Capabilities(
+            executable=sys.executable,
+            version=__version__,
+            flags=frozenset(WANTED),
+            switches=SWITCHES_UNSEEN,
+        )
 
     def launcher(self, found: Capabilities) -> tuple[str, ...]:
         """What comes before `serve`."""

@@ -5,15 +5,16 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from supervisord_cp.engines.arguments import by_flag, command_line, not_a_flag, plain
+from supervisord_cp.engines.arguments import by_flag, command_line, not_a_flag
 from supervisord_cp.engines.base import (
+    DEFAULT_PROGRAM,
     Capabilities,
     LaunchContext,
     LaunchRefused,
     PreparedLaunch,
     local_model,
 )
-from supervisord_cp.engines.environment import OWNED, decided_environment, matches
+from supervisord_cp.engines.environment import check_variables, decided_environment
 from supervisord_cp.engines.exits import diagnose
 from supervisord_cp.engines.vllm_metrics import read_load
 from supervisord_cp.engines.vllm_phases import announced_phase
@@ -63,7 +64,7 @@ class VllmEngine:
 
     def probe(self, executable: str) -> Capabilities:
         """See `vllm_probe`."""
-        return probe_vllm(executable)
+        return probe_vllm(executable or DEFAULT_PROGRAM)
 
     def launcher(self, found: Capabilities) -> tuple[str, ...]:
         """What comes before `serve`."""
@@ -74,7 +75,8 @@ class VllmEngine:
     def prepare(self, spec: LaunchSpec, context: LaunchContext, found: Capabilities) -> PreparedLaunch:
         """`vllm serve MODEL`, our flags, the deployment's flags."""
         flags = by_flag(spec.args)
-        _refuse_owned(flags, spec.env)
+        _refuse_owned(flags)
+        check_variables(spec.env)
         argv = [
             *self.launcher(found),
             "serve",
@@ -115,17 +117,13 @@ def drain_s(stop_grace_s: float) -> int:
     return int(max(stop_grace_s - TEARDOWN_S, stop_grace_s / 2))
 
 
-def _refuse_owned(flags: Mapping[str, ArgValue], env: Mapping[str, str]) -> None:
+def _refuse_owned(flags: Mapping[str, ArgValue]) -> None:
     for flag in flags:
         head = flag.partition(".")[0].rstrip("+")  # --flag.key makes vLLM set --flag
         # argparse takes any unambiguous beginning of a flag for the flag.
         for owned, why in OWNED_FLAGS.items():
             if head == owned or (owned.startswith(head) and head not in PREFIXES_IN_USE):
                 raise LaunchRefused(f"args: --{owned} cannot be set: {why}")
-    for name, value in env.items():
-        if matches(name, OWNED):
-            raise LaunchRefused(f"env: {name} cannot be set: the agent decides it")
-        plain(f"env: {name}", name + value)
 
 
 def _served_names(names: tuple[str, ...], flags: Mapping[str, ArgValue]) -> list[str]:

@@ -1,0 +1,72 @@
+"""The figures of an engine, over vLLM's releases."""
+
+import pytest
+
+from supervisord_cp.engines.vllm_metrics import read_load
+from supervisord_cp.model.instance import EngineLoad
+from tests.engines.samples import recorded
+
+
+def test_a_real_page() -> None:
+    assert read_load(recorded("metrics-0.32.txt")) == EngineLoad(
+        running=0,
+        waiting=0,
+        kv_cache_usage=0.0,
+        prompt_tokens_total=24.0,
+        generation_tokens_total=120.0,
+        preemptions_total=0.0,
+    )
+
+
+def test_nothing_is_unknown_and_not_zero() -> None:
+    assert read_load("") == EngineLoad()
+    assert read_load("# HELP vllm:num_requests_running Number of requests.\n") == EngineLoad()
+
+
+@pytest.mark.parametrize(
+    ("page", "usage"),
+    [
+        ('vllm:gpu_cache_usage_perc{model_name="m"} 0.25\n', 0.25),  # up to 0.9
+        (
+            'vllm:gpu_cache_usage_perc{engine="0"} 0.25\nvllm:kv_cache_usage_perc{engine="0"} 0.5\n',
+            0.5,
+        ),  # 0.9 to 0.11: both
+        ('vllm:kv_cache_usage_perc{engine="0"} 0.5\n', 0.5),
+        ('vllm:kv_cache_usage_perc{engine="0"} 0.5\nvllm:kv_cache_usage_perc{engine="1"} 1.0\n', 0.75),
+        ('vllm:kv_cache_usage_perc{engine="0"} 0.5\nvllm:kv_cache_usage_perc{engine="1"} NaN\n', None),
+        ("vllm:cpu_cache_usage_perc 0.5\n", None),
+    ],
+)
+def test_kv_cache_usage(page: str, usage: float | None) -> None:
+    assert read_load(page).kv_cache_usage == usage
+
+
+@pytest.mark.parametrize(
+    ("series", "running"),
+    [
+        (["3.0"], 3),
+        (["3.0", "4.0", "0.0"], 7),  # ranks of data parallelism
+        (["3.0", "NaN"], None),
+        (["NaN"], None),
+        (["+Inf"], None),
+        (["many"], None),
+    ],
+)
+def test_counts_are_summed_over_ranks(series: list[str], running: int | None) -> None:
+    page = "".join(
+        f'vllm:num_requests_running{{engine="{rank}",model_name="m"}} {value}\n'
+        for rank, value in enumerate(series)
+    )
+    assert read_load(page).running == running
+
+
+def test_names_that_begin_alike_are_not_added() -> None:
+    page = (
+        'vllm:num_requests_waiting{engine="0"} 2.0\n'
+        'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 2.0\n'
+        'vllm:prompt_tokens_total{engine="0"} 5.0\n'
+        'vllm:prompt_tokens_by_source_total{engine="0",source="local_compute"} 5.0\n'
+        'vllm:request_generation_tokens_sum{engine="0"} 7.0\n'
+    )
+    load = read_load(page)
+    assert (load.waiting, load.prompt_tokens_total, load.generation_tokens_total) == (2, 5.0, None)
