@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from supervisord_cp.config.plan import Change, ChangeKind
+from supervisord_cp.errors import SupervisordError
 
 
 @click.group()
@@ -91,7 +92,10 @@ def plan(file: Path | None, output: str, address: str | None, token_file: Path |
     above = click.get_current_context().find_root().params
     address = address or above.get("address")
     token_file = token_file or (Path(above["token_file"]) if above.get("token_file") else None)
-    running = find_central(address, token_file, path, os.environ).get("config")
+    central = find_central(address, token_file, path, os.environ)
+    running = central.get("config")
+    if not isinstance(running, dict):
+        raise SupervisordError(f"{central.address} does not answer with a configuration")
     changes = diff_configs(from_plain(running), new)
     if output == "json":
         click.echo(json.dumps([_as_json(change) for change in changes], indent=2))

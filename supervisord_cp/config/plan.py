@@ -13,6 +13,7 @@ from supervisord_cp.config.positions import KeyPath
 from supervisord_cp.config.schema import Config, DeploymentConfig
 from supervisord_cp.config.toml_text import inline
 from supervisord_cp.model.base import Value
+from supervisord_cp.model.launch import revision_of
 
 
 class Effect(StrEnum):
@@ -155,7 +156,8 @@ def _deployment_effect(path: KeyPath, old: DeploymentConfig, new: DeploymentConf
     """New replicas where the key alone would start engines in another way."""
     key = str(path[0])
     tried = replace(old, **{key: getattr(new, key)})
-    return Effect.LIVE if launch_spec(tried) == launch_spec(old) else Effect.NEW_REPLICAS
+    same = revision_of(launch_spec(tried)) == revision_of(launch_spec(old))
+    return Effect.LIVE if same else Effect.NEW_REPLICAS
 
 
 def _come_and_gone(table: str, olds: Mapping[str, object], news: Mapping[str, object]) -> Iterator[Change]:

@@ -64,20 +64,22 @@ def parse_listen(text: str) -> Listen:
     """
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or "]" in port:
-        whole = f"127.0.0.1:{text}" if text.isdecimal() else f"{text or '127.0.0.1'}:9000"
-        raise Mismatch(f'must be HOST:PORT, not "{text}"', f'such as "{whole}"')
-    if not host:
-        raise Mismatch(
-            f'must be HOST:PORT, not "{text}"', f'for every address of this host: "0.0.0.0:{port}"'
-        )
-    if ":" in bare and bare == host:
-        raise Mismatch(
-            f'must be HOST:PORT, not "{text}"', f'put an IPv6 address in brackets: "[{host}]:{port}"'
-        )
-    if not re.fullmatch(r"[0-9a-fA-F:.%a-z]+" if bare != host else _HOST, bare):
+    if hint := _listen_hint(text, host, port if colon else ""):
+        raise Mismatch(f'must be HOST:PORT, not "{text}"', hint)
+    if not (_is_ipv6(bare) if bare != host else _HOST.fullmatch(bare)):
         raise Mismatch(f'must be HOST:PORT, but "{bare}" is no host')
     return Listen(host=bare, port=_port(port, lowest=0))
+
+
+def _listen_hint(text: str, host: str, port: str) -> str:
+    """What to write in place of a listener that is not HOST:PORT at all; "" when it is."""
+    if "//" in text:
+        return f"leave {text.partition('//')[0]}// out"
+    if not port or "]" in port:
+        return 'such as "127.0.0.1:9000"' if not text or text.isdecimal() else f'such as "{text}:9000"'
+    if not host:
+        return f'for every address of this host: "0.0.0.0:{port}"'
+    return f'put an IPv6 address in brackets: "[{host}]:{port}"' if ":" in host and host[0] != "[" else ""
 
 
 def parse_host(text: str) -> str:
@@ -156,6 +158,14 @@ def parse_origin(text: str) -> str:
     if url != base:
         raise Mismatch(f'must end after the port, not with "{url.removeprefix(base)}"', f'write "{base}"')
     return base
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _port(text: str, lowest: int = 1) -> int:

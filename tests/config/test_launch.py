@@ -1,0 +1,67 @@
+"""What engines are started with."""
+
+import pytest
+
+from supervisord_cp.config.launch import launch_spec
+from supervisord_cp.config.load import parse
+from supervisord_cp.model.launch import EngineKind, LaunchSpec, revision_of
+
+
+def spec(text: str) -> LaunchSpec:
+    (only,) = parse(f"[deployments.a]\n{text}").deployments
+    return launch_spec(only)
+
+
+def test_every_value_that_an_engine_is_started_with() -> None:
+    assert spec(
+        """
+        engine = "vllm"
+        model = "org/model"
+        served_name = "m"
+        aliases = ["x"]
+        executable = "/opt/vllm"
+        args = { max-model-len = 1, enforce-eager = true }
+        env = { VLLM_X = "1" }
+        gpus = 2
+        start_timeout_s = 5
+        stop_grace_s = 1
+        """
+    ) == LaunchSpec(
+        engine=EngineKind.VLLM,
+        model="org/model",
+        served_names=("m", "x"),
+        executable="/opt/vllm",
+        args={"max-model-len": 1, "enforce-eager": True},
+        env={"VLLM_X": "1"},
+        gpus=2,
+        start_timeout_s=5.0,
+        stop_grace_s=1.0,
+    )
+
+
+def test_a_command_with_its_own_path_of_readiness() -> None:
+    made = spec('engine = "command"\ncommand = ["serve", "{port}"]\nready_path = "/ok"')
+    assert (made.engine, made.command, made.ready_path) == (EngineKind.COMMAND, ("serve", "{port}"), "/ok")
+    assert made.served_names == ("a",)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        'lora-modules = ["sql=/l/sql", "fr=/l/fr"]',
+        'lora_modules = ["sql=/l/sql", \'{"name": "fr", "path": "/l/fr"}\', "{}", "{"]',
+    ],
+)
+def test_aliases_that_name_adapters_are_no_names_of_the_base_model(flag: str) -> None:
+    made = spec(f'model = "m"\naliases = ["sql", "other", "fr"]\nargs = {{ {flag} }}')
+    assert made.served_names == ("m", "other")
+
+
+def test_one_adapter_alone() -> None:
+    assert spec('model = "m"\naliases = ["sql"]\nargs = { lora-modules = "sql=/l" }').served_names == ("m",)
+
+
+def test_equal_deployments_have_one_revision() -> None:
+    first = spec('model = "m"\nargs = { a = 1, b = 2 }')
+    assert revision_of(first) == revision_of(spec('model = "m"\nargs = { b = 2, a = 1 }\npriority = 5'))
+    assert revision_of(first) != revision_of(spec('model = "m"\nargs = { a = 1, b = 3 }'))
