@@ -160,10 +160,11 @@ class Controller:
         now = self.clock.now()
         for override in self.memory.expire(self._wall()):
             self.note("deployment.override_expired", override.deployment)
-        wanted = self.scaling.decide(self.config, self.memory, self.states(), self.events)
+        states = self.states()
+        wanted = self.scaling.decide(self.config, self.memory, states, self.events)
         if self.settled:
-            self._apply(self._plan(wanted))
-            self._give_turns()
+            self._apply(self._plan(wanted, states))
+            self._give_turns(states)
             self._progress_leaving(now)
             self._forget_removed()
         self._publish_desired()
@@ -178,9 +179,9 @@ class Controller:
             for status in view.instances.values()
         }
 
-    def _plan(self, wanted: list[Wanted]) -> ScalePlan:
+    def _plan(self, wanted: list[Wanted], states: dict[InstanceId, InstanceState]) -> ScalePlan:
         nodes = self.scaling.capacities(self.nodes, self.memory, self.clock.now())
-        made = plan(wanted, tuple(self.memory.assignments.values()), self.states(), nodes, spread)
+        made = plan(wanted, tuple(self.memory.assignments.values()), states, nodes, spread)
         self.scaling.note_unplaced(made, self.events)
         gone = {a.deployment for a in self.memory.assignments.values()} - {
             DeploymentName(d.name) for d in self.config.deployments
@@ -223,9 +224,9 @@ class Controller:
         self.memory.assign(replace(assignment, leaving=leaving, released=False))
         self.note(f"instance.{to.value}", instance, node=assignment.node, reason=reason)
 
-    def _give_turns(self) -> None:
-        states = self.states()
-        for deployment in {a.deployment for a in self.memory.assignments.values()}:
+    def _give_turns(self, states: dict[InstanceId, InstanceState]) -> None:
+        waiting = {a.deployment for a in self.memory.assignments.values() if a.leaving and a.leaving.waiting}
+        for deployment in waiting:
             mine = [a for a in self.memory.assignments.values() if a.deployment == deployment]
             for instance in next_turns(mine, states):
                 assignment = self.memory.assignments[instance]
@@ -284,12 +285,15 @@ class Controller:
                 self.note("instance.removed", assignment.id, node=assignment.node)
 
     def _publish_desired(self) -> None:
+        here: dict[NodeName, list[Assignment]] = {}
+        for assignment in self.memory.assignments.values():
+            here.setdefault(assignment.node, []).append(assignment)
         for name, view in self.nodes.items():
             if not view.connected or not view.acknowledged:
                 continue
             before = self._published.get(name)
             generation = before.generation if before else Generation(epoch=self.epoch, counter=0)
-            desired = desired_node(name, self.memory.assignments.values(), generation, view.acknowledged)
+            desired = desired_node(name, here.get(name, ()), generation, view.acknowledged)
             if desired == before:
                 continue
             self._counter += 1

@@ -14,12 +14,11 @@ from supervisord_cp.model.launch import DesiredInstance, DesiredNode, Generation
 def desired_node(
     node: NodeName, assignments: Iterable[Assignment], generation: Generation, acknowledged: int
 ) -> DesiredNode:
-    """The desired state of a node. Removals are named; an assignment without a spec is not mentioned."""
+    """The desired state of a node with these assignments. Removals are named; an assignment without a
+    spec is not mentioned."""
     instances: list[DesiredInstance] = []
     removals: list[InstanceId] = []
     for assignment in assignments:
-        if assignment.node != node:
-            continue
         leaving = assignment.leaving
         if leaving is not None and leaving.to is Leave.REMOVE and assignment.released:
             removals.append(assignment.id)

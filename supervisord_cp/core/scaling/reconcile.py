@@ -47,9 +47,11 @@ def plan(
     unplaced: list[Unplaced] = []
     room = list(nodes)
     taken = {a.id for a in assignments} | set(states)
+    mine: dict[DeploymentName, list[Assignment]] = {item.deployment: [] for item in wanted}
+    for assignment in assignments:
+        mine.setdefault(assignment.deployment, []).append(assignment)
     for item in wanted:
-        mine = [a for a in assignments if a.deployment == item.deployment]
-        step = _step(item, mine, states)
+        step = _step(item, mine[item.deployment], states)
         for retiring, reason in step.retire:
             actions.append(Retire(instance=retiring.id, deployment=item.deployment, reason=reason))
         placed = 0
