@@ -12,7 +12,7 @@ from typing import Final
 from supervisord_cp.engines.base import Capabilities, LaunchRefused
 from supervisord_cp.engines.environment import base_environment
 
-WANTED: Final = ("shutdown-timeout", "device-ids", "disable-access-log-for-endpoints")
+WANTED: Final = ("shutdown-timeout", "disable-access-log-for-endpoints")
 """Flags that are used where they exist; all of them are newer than 0.9."""
 SWITCHES_UNSEEN: Final = frozenset({"disable-log-stats"})
 """What is taken for a switch when the sources cannot be read."""

@@ -12,7 +12,7 @@ DATA = Path(__file__).parent / "data"
 EVERYTHING = Capabilities(
     executable="/opt/vllm/bin/vllm",
     version="0.32.0",
-    flags=frozenset({"shutdown-timeout", "device-ids", "disable-access-log-for-endpoints"}),
+    flags=frozenset({"shutdown-timeout", "disable-access-log-for-endpoints"}),
     switches=frozenset({"disable-log-stats"}),
 )
 OLD = Capabilities(executable="/opt/vllm/bin/vllm", version="0.9.2")

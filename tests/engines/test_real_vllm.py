@@ -47,7 +47,7 @@ def ask(found: Capabilities, question: str) -> str:
 def test_probe(found: Capabilities) -> None:
     version = ask(found, "import importlib.metadata; print(importlib.metadata.version('vllm'))")
     assert found.version == version
-    assert {"shutdown-timeout", "device-ids"} <= found.flags
+    assert found.flags == {"shutdown-timeout", "disable-access-log-for-endpoints"}
 
 
 PARSER = """

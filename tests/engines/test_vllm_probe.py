@@ -93,7 +93,7 @@ def test_a_new_one(installation: Installation) -> None:
     assert probe_vllm(str(installation.program)) == Capabilities(
         executable=str(installation.program),
         version="0.32.0",
-        flags=frozenset({"shutdown-timeout", "device-ids", "disable-access-log-for-endpoints"}),
+        flags=frozenset({"shutdown-timeout", "disable-access-log-for-endpoints"}),
         switches=frozenset({"disable-log-stats", "headless"}),
     )
 
