@@ -1,19 +1,25 @@
 """Commands that change what is wanted."""
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from supervisord_cp.cli.client import ControlClient
 from supervisord_cp.cli.connect import with_client
-from supervisord_cp.cli.options import duration
+from supervisord_cp.cli.options import Command, duration
 from supervisord_cp.cli.target import Names, Target, resolve, resolve_node
 
-TARGET_HELP = "TARGET is an instance, a deployment, NODE, NODE:GPU or `all`."
+TARGET_HELP: Final = "TARGET is an instance, a deployment, NODE, NODE:GPU or `all`."
 
-deadline_option = click.option(
-    "--deadline", type=duration, metavar="TIME", help="End what is still open after this long, such as 5m."
-)
+
+def deadline_option(command: Command) -> Command:
+    """`--deadline`."""
+    return click.option(
+        "--deadline",
+        type=duration,
+        metavar="TIME",
+        help="End what is still open after this long, such as 5m.",
+    )(command)
 
 
 def replicas_or_auto(text: str) -> int | str:

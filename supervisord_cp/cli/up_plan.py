@@ -133,8 +133,8 @@ def _vllm(wish: Wish, host: Host, vllm: str) -> Choice:
         raise UsageError("vLLM on the CPU needs a MODEL: `up MODEL`, a folder or a hub id")
     else:
         model, replicas = wish.model, 1 if wish.replicas is None else wish.replicas
-        why = "" if wish.device == "cpu" else "No GPU here: "
-        note = f"{why}{_engines(replicas)} on the CPU with {model}."
+        note = f"{_engines(replicas)} on the CPU with {model}."
+        note = note[0].upper() + note[1:] if wish.device == "cpu" else f"No GPU here: {note}"
     return Choice(
         engine="vllm",
         device="cuda" if on_gpu else "cpu",

@@ -26,6 +26,8 @@ class Progress:
                 name = str(item["name"])
                 current[f"deployment {name}"] = (problems, f"{name}: cannot place a replica: {problems}")
         for item in instances:
+            if item.get("state") == "gated" and not item.get("message"):
+                continue  # about to start
             current[str(item["id"])] = (_essence(item), instance_line(item))
         lines = [line for what, (essence, line) in current.items() if self._said.get(what) != essence]
         self._said = {what: essence for what, (essence, _) in current.items()}
