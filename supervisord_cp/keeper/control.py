@@ -4,11 +4,10 @@ import json
 import os
 import selectors
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from supervisord_cp.keeper.directory import remove
+from supervisord_cp.keeper.directory import complain, remove
 from supervisord_cp.keeper.protocol import SOCKET, StatusDocument
 
 MAX_CLIENTS: Final = 32
@@ -129,7 +128,7 @@ class Control:
             else:
                 self._handle(request)
         except ValueError as error:
-            sys.stderr.write(f"request ignored: {error}\n")
+            complain(f"request ignored: {error}")
 
     def _send(self, client: Client, data: bytes) -> bool:
         if client not in self._clients:

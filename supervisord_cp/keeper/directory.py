@@ -55,6 +55,12 @@ def remove(name: str) -> None:
         os.unlink(name)
 
 
+def complain(text: str) -> None:
+    """A line for keeper.err, which lies on the same disk that may be full."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+
+
 def exists(name: str) -> bool:
     return os.path.exists(name)
 

@@ -4,13 +4,12 @@ import math
 import os
 import selectors
 import signal
-import sys
 import time
 from typing import Any, Final
 
 from supervisord_cp.keeper import host
 from supervisord_cp.keeper.control import Control
-from supervisord_cp.keeper.directory import write_document
+from supervisord_cp.keeper.directory import complain, write_document
 from supervisord_cp.keeper.output import OutputPipe
 from supervisord_cp.keeper.proctree import Tree
 from supervisord_cp.keeper.protocol import EXIT, PROTOCOL, ExitDocument, RecordDocument, StatusDocument
@@ -111,7 +110,7 @@ class Keeper:
         try:
             killed = self._tree.kill()
         except OSError as error:
-            sys.stderr.write(f"cannot look for processes: {error}; trying again\n")
+            complain(f"cannot look for processes: {error}; trying again")
             killed = self._survivors
         else:
             if self._exit is not None and not killed:
@@ -142,7 +141,7 @@ class Keeper:
         except FileNotFoundError:
             pass  # the directory was removed: nobody wants to know
         except OSError as error:
-            sys.stderr.write(f"cannot write {EXIT}: {error}; trying again\n")
+            complain(f"cannot write {EXIT}: {error}; trying again")
             self._save_at = now + SAVE_RETRY_S
             return
         self._save_at = math.inf

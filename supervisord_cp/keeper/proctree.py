@@ -131,7 +131,7 @@ class Tree:
             raise ValueError("an empty nonce proves nothing")
         self._keeper = os.getpid()
         self._main = main
-        self._mark = f"{NONCE_VARIABLE}={nonce}".encode()
+        self._mark = mark_of(nonce)
         self._carries: dict[Identity, bool] = {}
 
     def kill(self) -> list[int]:
@@ -169,6 +169,17 @@ class Tree:
         if variables:  # nothing to be read now may be something a moment later
             self._carries[process.identity] = carries
         return carries
+
+
+def mark_of(nonce: str) -> bytes:
+    """What the environment of a process with this nonce holds."""
+    return f"{NONCE_VARIABLE}={nonce}".encode()
+
+
+def contradicts(pid: int, nonce: str) -> bool:
+    """Whether the environment of a process can be read and is that of somebody else."""
+    variables = environment(pid)
+    return any(variables) and mark_of(nonce) not in variables
 
 
 def environment(pid: int) -> list[bytes]:

@@ -11,7 +11,7 @@ from supervisord_cp.keeper.directory import exists, hold_lock, read_document, re
 from supervisord_cp.keeper.keeper import Keeper, exit_document
 from supervisord_cp.keeper.launch import Launch, StartFailed, check_launch, start_engine
 from supervisord_cp.keeper.output import OutputPipe, RotatedLog
-from supervisord_cp.keeper.proctree import Identity, Tree, read_process
+from supervisord_cp.keeper.proctree import Identity, Tree, contradicts, read_process
 from supervisord_cp.keeper.protocol import (
     EXIT,
     FAILED,
@@ -92,6 +92,8 @@ def _sweeper() -> tuple[Keeper, AnswerDocument]:
     main = None
     if record is not None and record["boot_id"] == host.boot_id():
         main = Identity(record["pid"], record["start_ticks"])
+        if contradicts(main.pid, record["nonce"]):
+            main = None
     ended: ExitDocument | None = read_document(EXIT)
     if ended is None:
         ended = exit_document(None, requested=False)

@@ -1,0 +1,1 @@
+"""The keeper and the back ends that start keepers, with real processes."""
