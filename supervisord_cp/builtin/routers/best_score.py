@@ -1,0 +1,19 @@
+"""Best score: what chooses when a deployment's steps name no picker."""
+
+from collections.abc import Sequence
+
+from supervisord_cp.policy import Candidate, PolicyKind, RouteContext, RoutingRequest, policy
+
+
+@policy(PolicyKind.PICKER, "best_score")
+def best_score(
+    request: RoutingRequest,
+    candidates: Sequence[Candidate],
+    scores: Sequence[float],
+    context: RouteContext,
+) -> int:
+    """The highest score; equal ones at random, so that several routers do not all choose alike."""
+    best = max(scores)
+    if scores.count(best) == 1:
+        return scores.index(best)
+    return context.rng.choice([i for i, score in enumerate(scores) if score == best])

@@ -1,0 +1,28 @@
+"""Answers that the router makes itself."""
+
+from typing import Final
+
+from supervisord_cp.core.routing.rejection import Rejection, RejectReason, body_of
+from supervisord_cp.router.exchange import Exchange
+
+JSON: Final = b"content-type: application/json\r\n"
+
+
+def answer(exchange: Exchange, status: int, body: bytes, lines: list[bytes]) -> None:
+    """A whole answer at once."""
+    exchange.start(status, lines, len(body))
+    if body:
+        exchange.write(body)
+    exchange.end()
+
+
+def reject(exchange: Exchange, rejection: Rejection, request_id: str = "") -> None:
+    """An error of ours: OpenAI-shaped, with its reason in a header."""
+    lines = [JSON, f"x-supervisord-cp-reason: {rejection.reason}\r\n".encode()]
+    if request_id:
+        lines.append(f"x-request-id: {request_id}\r\n".encode())
+    if rejection.retry_after_s is not None:
+        lines.append(f"retry-after: {rejection.retry_after_s}\r\n".encode())
+    if rejection.reason is RejectReason.BAD_API_KEY:
+        lines.append(b"www-authenticate: Bearer\r\n")
+    answer(exchange, rejection.status, body_of(rejection), lines)

@@ -1,0 +1,194 @@
+"""The router process: puts the parts together, runs until told to end, then finishes what is open."""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from supervisord_cp.adapters.sd_notify import Notifier
+from supervisord_cp.config.schema import Config
+from supervisord_cp.core.routing.leases import Account
+from supervisord_cp.errors import UsageError
+from supervisord_cp.model.event import Event, Severity
+from supervisord_cp.router.auth import ApiKeys
+from supervisord_cp.router.dispatch import Dispatcher
+from supervisord_cp.router.follower import Follower
+from supervisord_cp.router.health import HealthChecks
+from supervisord_cp.router.listener import Listener
+from supervisord_cp.router.memory import Memory
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.1
+KEYS_EVERY_S: Final = 1.0
+_GC_THRESHOLD: Final = 50_000
+
+
+async def run_router(
+    config: Config, *, router_id: str = "", on_ready: Callable[[str], None] = lambda url: None
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    The first signal lets open requests finish for up to `router.drain_timeout_s`, a second one ends them.
+    `on_ready` is given the address that clients use, once they can connect.
+
+    Raises:
+        UsageError: the configuration asks for what cannot be (address taken, certificate unreadable, …).
+    """
+    if config.router.processes != 1:
+        raise UsageError("router.processes: one process per router is all there is yet; set it to 1")
+    return await _Router(config, router_id or _default_id(config)).run(on_ready)
+
+
+class _Router:
+    """The parts of one router process, and what they tell each other."""
+
+    def __init__(self, config: Config, router_id: str) -> None:
+        self._config = config
+        self._id = router_id
+        self._loop = asyncio.get_running_loop()
+        self._dispatcher = Dispatcher(
+            config.router,
+            keys=ApiKeys(config.router.api_keys_file),
+            clock=time.monotonic,
+            call_later=lambda delay, call: self._loop.call_later(delay, call).cancel,
+            created=int(time.time()),
+            rng=Random(),
+            watcher=self,
+        )
+        self._listener = Listener(self._dispatcher, config.router)
+        self._health = HealthChecks(self._dispatcher, self._restored)
+        self._memory = Memory(config.central.state_dir / "router" / "fleet.json")
+        self._follower: Follower | None = None
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self, on_ready: Callable[[str], None]) -> int:
+        _raise_file_limit()
+        await self._listener.start()
+        self._follower = follower = Follower(
+            self._dispatcher,
+            router_id=self._id,
+            central=self._config.router.central,
+            token_file=self._config.router.token_file,
+            api_url=self._listener.url,
+            metrics=self._metrics,
+            on_change=self._memory.changed,
+        )
+        if (remembered := self._memory.recall()) is not None:
+            follower.recall(remembered)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled)
+        _calm_collector()
+        tasks = [
+            self._loop.create_task(follower.run()),
+            self._loop.create_task(self._memory.run(follower.remembered)),
+            self._loop.create_task(self._tick()),
+        ]
+        notifier = Notifier(os.environ)
+        try:
+            log.info("router %s serves at %s", self._id, self._listener.url)
+            on_ready(self._listener.url)
+            notifier.ready(f"serving at {self._listener.url}")
+            await self._until_stopped(tasks)
+            notifier.stopping()
+            await self._drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._health.close()
+            self._dispatcher.cut_all()
+            await self._dispatcher.pools.close()
+            await self._listener.close()
+        return 0
+
+    # --- what the dispatcher tells
+
+    def ejected(self, account: Account, why: str) -> None:
+        log.warning("%s is out of rotation: %s", account.instance.id, why)
+        self._tell("router.ejected", account, f"taken out of rotation: {why}", Severity.WARNING)
+
+    def suspected(self, account: Account) -> None:
+        self._health.suspect(account)
+
+    def released(self, account: Account) -> None:
+        if self._follower is not None:
+            self._follower.report_soon()
+
+    def _restored(self, account: Account) -> None:
+        log.info("%s answers again", account.instance.id)
+        self._tell("router.restored", account, "answers again", Severity.INFO)
+
+    def _tell(self, kind: str, account: Account, message: str, severity: Severity) -> None:
+        if self._follower is not None:
+            instance = account.instance
+            self._follower.tell(
+                Event(kind=kind, subject=instance.id, node=instance.node, message=message, severity=severity)
+            )
+            self._follower.report_soon()
+
+    # --- the process
+
+    def _metrics(self) -> str:
+        self._dispatcher.metrics.connections = self._listener.connections
+        return self._dispatcher.metrics.render(self._dispatcher.fleet)
+
+    def _signalled(self) -> None:
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for a signal; a part that fails ends the router, with its error."""
+        stopping = self._loop.create_task(self._stop.wait())
+        essential = [task for task in tasks if task is not tasks[1]]
+        try:
+            done, _ = await asyncio.wait([stopping, *essential], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            stopping.cancel()
+
+    async def _drain(self) -> None:
+        """Let open requests finish."""
+        self._dispatcher.draining = True
+        self._listener.drain()
+        deadline = time.monotonic() + self._config.router.drain_timeout_s
+        if self._listener.connections:
+            log.info("ending: %d connections finish what they asked for", self._listener.connections)
+        while self._listener.connections and not self._hurry.is_set() and time.monotonic() < deadline:
+            await asyncio.sleep(TICK_S / 2)
+
+    async def _tick(self) -> None:
+        next_keys = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            self._dispatcher.tick()
+            self._health.tick(now)
+            if now >= next_keys:
+                next_keys = now + KEYS_EVERY_S
+                self._dispatcher.refresh_keys()
+
+
+def _default_id(config: Config) -> str:
+    return f"{socket.gethostname()}:{config.router.api_listen.port}"
+
+
+def _raise_file_limit() -> None:
+    """A connection is two files: take all that we may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _calm_collector() -> None:
+    """Requests leave no reference cycles behind: what is alive now stays, and is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 50, 50)

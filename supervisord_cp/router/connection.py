@@ -1,0 +1,341 @@
+"""One connection of a client: reads requests one after the other, and makes an exchange of each."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason
+from supervisord_cp.model.base import Value
+from supervisord_cp.router.answers import reject
+from supervisord_cp.router.exchange import Exchange, request_head
+from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody
+from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, RequestHead, parse_request
+from supervisord_cp.router.socket_exchange import SocketExchange
+
+MOST_PIPELINED: Final = 64 * 1024
+MOST_PARTS: Final = 4096
+LINGER_S: Final = 5.0
+LINGER_BYTES: Final = 16 * 1024 * 1024
+STALL_S: Final = 300.0
+_NEVER: Final = float("inf")
+
+
+class Core(Protocol):
+    """Who answers."""
+
+    def admit(self, head: RequestHead, peer: str) -> str:
+        """Asked when the head is there and before the body is read: the name of the client's key.
+
+        Raises:
+            Rejected: the request is refused, and its body not wanted.
+        """
+        ...
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer a request whose body is complete, now or later."""
+        ...
+
+    def refused(self, rejection: Rejection) -> None:
+        """A request was refused before it became an exchange."""
+        ...
+
+
+class Limits(Value, frozen=True, kw_only=True):
+    """What a client may cost."""
+
+    max_body: int
+    header_timeout_s: float
+    idle_timeout_s: float
+
+
+class ClientConnection(asyncio.Protocol):
+    """Reads strictly one request at a time: while one is being answered, what the client sends is kept up
+    to a bound, then not read."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_buffer",
+        "_clock",
+        "_connections",
+        "_core",
+        "_deadline",
+        "_exchange",
+        "_head",
+        "_key",
+        "_limits",
+        "_lingered",
+        "_parts",
+        "_peer",
+        "_reading_held",
+        "_slow_since",
+        "_working",
+        "closing",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        core: Core,
+        limits: Limits,
+        connections: "set[ClientConnection]",
+        clock: Callable[[], float],
+    ) -> None:
+        self._core = core
+        self._limits = limits
+        self._connections = connections
+        self._clock = clock
+        self._peer = ""
+        self._buffer = b""
+        self._head: RequestHead | None = None
+        self._key = ""
+        self._body: Body | None = None
+        self._parts: list[bytes] = []
+        self._body_bytes = 0
+        self._exchange: SocketExchange | None = None
+        self._deadline = _NEVER
+        self._slow_since = _NEVER
+        self._reading_held = False
+        self._working = False
+        self._lingered = -1
+        """Bytes thrown away since we said goodbye; -1 before."""
+        self.closing = False
+        """Whether the next answer is the last one."""
+
+    # --- the transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        peername = transport.get_extra_info("peername")
+        self._peer = str(peername[0]) if peername else ""
+        self._connections.add(self)
+        self._deadline = self._clock() + self._limits.idle_timeout_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._deadline = _NEVER
+        self._parts.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self._exchange is not None:
+            self._data_while_busy(self._exchange, data)
+        elif self._lingered >= 0:
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES:
+                self.transport.abort()
+        elif self._body is not None:
+            self._read_body(data)
+            self._work()
+        else:
+            if not self._buffer:
+                self._deadline = self._clock() + self._limits.header_timeout_s
+            self._buffer = self._buffer + data if self._buffer else data
+            self._work()
+
+    def pause_writing(self) -> None:
+        self._slow_since = self._clock()
+        if self._exchange is not None and self._exchange.events is not None:
+            self._exchange.events.client_slow()
+
+    def resume_writing(self) -> None:
+        self._slow_since = _NEVER
+        if self._exchange is not None and self._exchange.events is not None:
+            self._exchange.events.client_ready()
+
+    # --- the exchange's calls
+
+    def answered(self, *, keep: bool) -> None:
+        """The exchange is over and its answer written."""
+        self._exchange = None
+        if self._lingered >= 0 or (self._buffer and not keep):
+            self._linger()
+            return
+        if not keep:
+            self.transport.close()
+            return
+        self._deadline = self._clock() + self._limits.idle_timeout_s
+        self.hold_reading(False)
+        if self._buffer:
+            self._deadline = self._clock() + self._limits.header_timeout_s
+            self._work()
+
+    def switched(self) -> None:
+        """The connection carries another protocol now; what the client has sent already belongs to it."""
+        data, self._buffer = self._buffer, b""
+        if data and self._exchange is not None and self._exchange.events is not None:
+            self._exchange.events.client_data(data)
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        self._exchange = None
+        self.transport.abort()
+
+    def hold_reading(self, held: bool) -> None:
+        """Stop or resume reading."""
+        if held is not self._reading_held and not self.transport.is_closing():
+            self._reading_held = held
+            if held:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    # --- the listener's calls
+
+    def tick(self, now: float) -> None:
+        """Look at the deadlines."""
+        if self._exchange is not None:
+            if now - self._slow_since > STALL_S:
+                self.transport.abort()
+        elif now < self._deadline:
+            return
+        elif self._lingered >= 0 or not (self._buffer or self._head):
+            self.transport.abort()
+        else:
+            message = "The request did not arrive in time."
+            self._refuse(Rejection(reason=RejectReason.REQUEST_TIMEOUT, message=message))
+
+    def drain(self) -> None:
+        """Answer what has been asked, then close."""
+        self.closing = True
+        if self._exchange is None and not self._buffer and self._head is None and self._lingered < 0:
+            self.transport.close()
+
+    # --- reading
+
+    def _work(self) -> None:
+        """Read and hand over requests as long as there are whole ones and none is being answered."""
+        if self._working:  # an answer that came at once has called us back
+            return
+        self._working = True
+        try:
+            while self._exchange is None and self._lingered < 0 and not self.transport.is_closing():
+                if self._body is not None or (self._head is None and not self._read_head()):
+                    break
+                if self._head is not None and self._body is None:
+                    self._hand_over()
+        except Rejected as error:
+            self._refuse(error.rejection)
+        finally:
+            self._working = False
+
+    def _read_head(self) -> bool:
+        buffer = self._buffer
+        if buffer.startswith(b"\r\n"):  # left over from an old client's previous request
+            buffer = self._buffer = buffer[2:]
+        end = buffer.find(b"\r\n\r\n")
+        if end < 0 or end > MOST_HEAD_BYTES:
+            if len(buffer) > MOST_HEAD_BYTES:
+                raise Rejected(
+                    RejectReason.HEADERS_TOO_LARGE,
+                    f"The request's head is larger than {MOST_HEAD_BYTES} bytes.",
+                )
+            return False
+        head = parse_request(buffer[: end + 2])
+        rest = buffer[end + 4 :]
+        self._buffer = b""
+        try:
+            self._key = self._core.admit(head, self._peer)
+            if head.length > self._limits.max_body:
+                raise self._too_large()
+        except Rejected as error:
+            if head.chunked or head.length > len(rest):
+                raise
+            self._buffer = rest[head.length :]
+            self._answer_refusal(head, error.rejection)
+            return True
+        self._head = head
+        self._begin_body(head, rest)
+        return True
+
+    def _begin_body(self, head: RequestHead, rest: bytes) -> None:
+        if not head.chunked and len(rest) >= head.length:
+            if head.length:
+                self._parts.append(rest if len(rest) == head.length else rest[: head.length])
+            self._buffer = rest[head.length :]
+            return
+        self._body = ChunkedBody() if head.chunked else LengthBody(head.length)
+        self._body_bytes = 0
+        if rest:
+            self._read_body(rest)
+        elif head.expects_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read_body(self, data: bytes) -> None:
+        assert self._body is not None
+        parts: list[bytes] = []
+        try:
+            end = self._body.feed(data, parts)
+        except BadBody as error:
+            self._refuse(Rejection(reason=RejectReason.BAD_REQUEST, message=f"The body is refused: {error}."))
+            return
+        part = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts.append(part)
+        self._body_bytes += len(part)
+        if len(self._parts) > MOST_PARTS:  # many tiny ones cost more than what is in them
+            self._parts = [b"".join(self._parts)]
+        if self._body_bytes > self._limits.max_body:
+            self._refuse(self._too_large().rejection)
+        elif end >= 0:
+            self._body = None
+            self._buffer = data[end:]
+        else:
+            self._deadline = self._clock() + self._limits.header_timeout_s
+
+    def _hand_over(self) -> None:
+        head, parts = self._head, self._parts
+        assert head is not None
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._head = None
+        self._parts = []
+        self._deadline = _NEVER
+        self._exchange = exchange = SocketExchange(self, head, body, peer=self._peer, key=self._key)
+        self._core.serve(exchange)
+
+    def _data_while_busy(self, exchange: SocketExchange, data: bytes) -> None:
+        if exchange.switched and exchange.events is not None:
+            exchange.events.client_data(data)
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if len(self._buffer) > MOST_PIPELINED:
+            self.hold_reading(True)
+
+    # --- refusing
+
+    def _linger(self) -> None:
+        """Throw away what the client still sends, for a while: closing at once would make its kernel drop
+        our answer before it is read."""
+        self._buffer = b""
+        self._lingered = max(0, self._lingered)
+        self._deadline = self._clock() + LINGER_S
+        self.hold_reading(False)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _too_large(self) -> Rejected:
+        return Rejected(
+            RejectReason.BODY_TOO_LARGE, f"The request's body is larger than {self._limits.max_body} bytes."
+        )
+
+    def _answer_refusal(self, head: RequestHead, rejection: Rejection) -> None:
+        """Refuse one request and go on with the next."""
+        self._core.refused(rejection)
+        self._exchange = exchange = SocketExchange(self, head, b"", peer=self._peer, key="")
+        reject(exchange, rejection)
+
+    def _refuse(self, rejection: Rejection) -> None:
+        """Refuse, and end the connection: where the next request begins is not known, or not waited for."""
+        self._core.refused(rejection)
+        head = self._head or request_head("GET", "/")
+        self._head = self._body = None
+        self._buffer = b""
+        self._parts = []
+        self._lingered = 0
+        exchange = SocketExchange(self, head, b"", peer=self._peer, key="")
+        exchange.close_after()
+        self._exchange = exchange
+        reject(exchange, rejection)

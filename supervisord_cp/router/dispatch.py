@@ -1,0 +1,304 @@
+"""The core of the router: admits requests, finds each an instance, lets it wait or try again, and accounts.
+
+It knows exchanges and pools, no sockets and no listener.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+from typing import Final, Protocol
+
+from supervisord_cp.config.schema import RouterConfig
+from supervisord_cp.core.routing.estimate import Usage
+from supervisord_cp.core.routing.leases import Account
+from supervisord_cp.core.routing.rate import RateLimiter
+from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason
+from supervisord_cp.core.routing.retry import MAX_REFUSALS, Miss, RetryBudget, may_retry
+from supervisord_cp.model.base import Incarnation
+from supervisord_cp.model.fleet import FleetSnapshot
+from supervisord_cp.router import own
+from supervisord_cp.router.answers import reject
+from supervisord_cp.router.auth import ApiKeys
+from supervisord_cp.router.exchange import Exchange
+from supervisord_cp.router.fleet import Fleet
+from supervisord_cp.router.flow import CLIENT_GONE, SWITCHING, Flow
+from supervisord_cp.router.http1.head import RequestHead
+from supervisord_cp.router.intake import RESPONSES, Home, StoredResponses, check_path, given_id, take
+from supervisord_cp.router.metrics import RouterMetrics
+from supervisord_cp.router.outgoing import Credentials
+from supervisord_cp.router.placement import Placement
+from supervisord_cp.router.pools import Pools
+
+_RETRY_AFTER: Final = frozenset(
+    {
+        RejectReason.QUEUE_FULL,
+        RejectReason.DEADLINE_HOPELESS,
+        RejectReason.NO_CAPACITY,
+        RejectReason.WAKING,
+        RejectReason.DRAINING,
+    }
+)
+_STORED_ID: Final = re.compile(rb'"id"\s*:\s*"(resp_[\w.:\-]{1,128})"')
+"""In the first bytes of an answer to `/v1/responses`."""
+
+
+class Watcher(Protocol):
+    """Who is told what happens to instances."""
+
+    def ejected(self, account: Account, why: str) -> None: ...
+
+    def suspected(self, account: Account) -> None:
+        """It answered 500: is it still there?"""
+        ...
+
+    def released(self, account: Account) -> None:
+        """A draining instance has no request of ours left."""
+        ...
+
+
+class Dispatcher:
+    """One per router process. All happens on the event loop, in calls of the listener and the pools."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        *,
+        keys: ApiKeys,
+        clock: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], Callable[[], None]],
+        created: int,
+        rng: Random,
+        watcher: Watcher,
+    ) -> None:
+        """`clock` is monotonic seconds; `call_later` returns what cancels the call; `created` (Unix seconds)
+        is what the list of models says."""
+        self.clock = clock
+        self.pools = Pools(clock)
+        self.credentials = Credentials()
+        self.credentials.ours = keys.required
+        self.fleet = Fleet(queue_requests=config.queue_requests, queue_bytes=config.queue_bytes)
+        self.metrics = RouterMetrics()
+        self.draining = False
+        self._flows: set[Flow] = set()
+        self._config = config
+        self._keys = keys
+        self._rate = RateLimiter(config.rate_limit_rps)
+        self._budget = RetryBudget(clock())
+        self._stored = StoredResponses()
+        self._call_later = call_later
+        self._created = created
+        self._watcher = watcher
+        self._placement = Placement(config, self.fleet, self.metrics, rng=rng, reject=self._reject)
+        self._ids = itertools.count(1)
+        self._id_prefix = os.urandom(6).hex()
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are open."""
+        return bool(self._flows)
+
+    # --- the listener's calls
+
+    def admit(self, head: RequestHead, peer: str) -> str:
+        if head.path in own.HEALTH:
+            return ""
+        key = ""
+        if self._keys.required:
+            values = head.values
+            name = self._keys.name_of(values.get(b"authorization", b""), values.get(b"x-api-key", b""))
+            if name is None:
+                raise Rejected(RejectReason.BAD_API_KEY, "The API key is missing or not known.")
+            key = name
+        if not own.is_models(head.path):
+            check_path(head, self.fleet)
+        if self._config.rate_limit_rps > 0:
+            self._check_rate(key or peer)
+        return key
+
+    def serve(self, exchange: Exchange) -> None:
+        head = exchange.head
+        if head.path in own.HEALTH:
+            own.answer_health(exchange, serving=self.fleet.known and not self.draining)
+            return
+        now = self.clock()
+        request_id = given_id(head) or f"{self._id_prefix}{next(self._ids):08x}"
+        try:
+            if own.is_models(head.path):
+                own.answer_models(exchange, self.fleet.table, self._created)
+                self.metrics.of("").code(200)
+                return
+            taken = take(exchange, self.fleet, self._stored, request_id)
+        except Rejected as error:
+            self.refused(error.rejection)
+            reject(exchange, error.rejection, request_id)
+            return
+        lane = taken.lane
+        flow = Flow(self, exchange, lane, taken.request, now)
+        flow.choices = taken.asked.choices
+        flow.decode = lane.work.decode(taken.asked.max_tokens, flow.choices)
+        flow.pin = taken.pin
+        lane.arrivals += 1
+        lane.prompt_tokens += taken.request.prompt_tokens
+        self._flows.add(flow)
+        self._budget.earn()
+        if taken.request.deadline_ms is not None:
+            flow.expiry = self._call_later(taken.request.deadline_ms / 1000, partial(self._too_late, flow))
+        self._placement.place(flow, now)
+
+    def refused(self, rejection: Rejection) -> None:
+        self.metrics.reject(rejection.reason)
+        self.metrics.of("").code(rejection.status)
+
+    # --- the follower's and the prober's calls
+
+    def apply(self, snapshot: FleetSnapshot) -> None:
+        """Take over a snapshot."""
+        now = self.clock()
+        dropped = self.fleet.apply(snapshot, now)
+        self.pools.retain(self.fleet.table.incarnations())
+        for lane in dropped:
+            for flow in lane.line:
+                self._reject(flow, RejectReason.NO_CAPACITY, "The deployment has been removed.")
+        self.pump_all()
+
+    def use_keys(self, keys: Mapping[Incarnation, str]) -> None:
+        """Take over the engines' API keys."""
+        self.credentials.replace(keys)
+
+    def eject(self, account: Account, why: str) -> None:
+        """Send nothing more to an incarnation until it answers again."""
+        if self.fleet.eject(account, self.clock()):
+            self.pools.drop(account.incarnation)
+            self._watcher.ejected(account, why)
+
+    def restore(self, incarnation: Incarnation) -> Account | None:
+        """An ejected incarnation answers again. Its account, when it was out."""
+        account = self.fleet.restore(incarnation, self.clock())
+        if account is not None:
+            self.pump_all()
+        return account
+
+    def pump_all(self) -> None:
+        """Send out what waits wherever there is room now."""
+        now = self.clock()
+        for lane in self.fleet.waiting():
+            self._placement.pump(lane, now)
+
+    def tick(self) -> None:
+        """To be called a few times a second: deadlines of the queue, and room that time has made."""
+        now = self.clock()
+        for lane in self.fleet.waiting():
+            self._placement.expire(lane, now)
+            self._placement.pump(lane, now)
+        self.pools.sweep()
+
+    def refresh_keys(self) -> None:
+        """Read the clients' keys again if their file has changed."""
+        self._keys.refresh()
+
+    def cut_all(self) -> None:
+        """Break off everything that is open."""
+        for flow in tuple(self._flows):
+            flow.cut_off()
+
+    # --- the flows' calls
+
+    def missed(self, flow: Flow, miss: Miss, why: str) -> None:
+        now = self.clock()
+        account = flow.account
+        assert account is not None
+        if miss is Miss.FULL:
+            flow.refusals += 1
+            account.refused(now)
+        elif miss is Miss.STALE:
+            self.pools.drop(account.incarnation)
+        else:
+            flow.losses += miss is Miss.LOST
+            self.eject(account, why)
+        self._released(account)
+        died = not self.fleet.ejections.revived(account.incarnation)
+        if not may_retry(
+            miss, losses=flow.losses, refusals=flow.refusals, died=died, budget=self._budget, now=now
+        ):
+            self._reject(flow, RejectReason.UPSTREAM_LOST, f"The engine was lost: {why}.")
+            return
+        self.metrics.retry(miss)
+        if miss is Miss.STALE and account.incarnation not in self.fleet.ejections:
+            flow.dispatch(account, now)  # no idle connection is left: a new one tells whether it is there
+        else:
+            self._placement.place(flow, now, again=True)
+
+    def may_be_refused(self, flow: Flow) -> bool:
+        return flow.refusals + 1 < MAX_REFUSALS and flow.pin is None
+
+    def answered(self, flow: Flow, status: int, data: bytes) -> None:
+        now = self.clock()
+        account = flow.account
+        assert account is not None
+        figures = self.metrics.of(flow.request.deployment)
+        figures.first_byte.observe(now - flow.arrived_at)
+        figures.overhead.observe(max(0.0, flow.dispatched_at - flow.arrived_at - flow.waited_s))
+        if status >= 500:
+            self._watcher.suspected(account)
+        elif account.ceiling is not None:
+            account.accepted(now)
+        if flow.request.path == RESPONSES and (stored := _STORED_ID.search(data)) is not None:
+            home = Home(deployment=flow.request.deployment, incarnation=account.incarnation)
+            self._stored.remember(stored[1].decode(), home)
+
+    def invalid(self, flow: Flow, why: str) -> None:
+        message = f"The engine's answer is not valid HTTP: {why}."
+        self._reject(flow, RejectReason.UPSTREAM_INVALID, message)
+
+    def over(self, flow: Flow) -> None:
+        now = self.clock()
+        lane = flow.lane
+        self._flows.discard(flow)
+        lane.line.remove(flow)
+        figures = self.metrics.of(flow.request.deployment)
+        figures.code(flow.status)
+        figures.duration.observe(now - flow.arrived_at)
+        good = flow.status < 400 and not flow.cut
+        lane.completed += good
+        lane.failed += not good and flow.status != CLIENT_GONE
+        figures.cut += flow.cut
+        if good and flow.started and flow.status != SWITCHING:
+            self._learn(flow, now)
+        if flow.account is not None:
+            self._released(flow.account)
+        if lane.line:
+            self._placement.pump(lane, now)
+
+    # --- inside
+
+    def _check_rate(self, client: str) -> None:
+        wait = self._rate.take(client, self.clock())
+        if wait:
+            raise Rejected(RejectReason.RATE_LIMITED, "Too many requests.", retry_after_s=wait)
+
+    def _too_late(self, flow: Flow) -> None:
+        """The client's deadline has passed."""
+        if flow.started:
+            flow.cut_off()
+        else:
+            self._reject(flow, RejectReason.DEADLINE_EXCEEDED, "The deadline of the request has passed.")
+
+    def _reject(self, flow: Flow, reason: RejectReason, message: str) -> None:
+        self.metrics.reject(reason)
+        wait = flow.lane.retry_after_s(self.clock()) if reason in _RETRY_AFTER else None
+        flow.reject(Rejection(reason=reason, message=message, retry_after_s=wait))
+
+    def _released(self, account: Account) -> None:
+        if account.instance.draining and not account.inflight:
+            self._watcher.released(account)
+
+    def _learn(self, flow: Flow, now: float) -> None:
+        usage = flow.tail.usage()
+        if usage is None:  # a stream that was not asked for it: an event is a token, all but a few
+            usage = Usage(completion_tokens=max(0, flow.events - 2))
+        work = flow.lane.work
+        work.learn(body_bytes=flow.body_bytes, usage=usage, choices=flow.choices)
+        work.learn_duration(now - flow.dispatched_at)

@@ -1,0 +1,121 @@
+"""The fleet as this router serves it: the snapshot it follows, the leases it holds, who it has found dead."""
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from supervisord_cp.core.routing.ejection import Ejections
+from supervisord_cp.core.routing.lane import Lane
+from supervisord_cp.core.routing.leases import Account, Ledger
+from supervisord_cp.core.routing.pipeline import Pipeline
+from supervisord_cp.core.routing.queue import WaitingLine
+from supervisord_cp.core.routing.table import RoutingTable, index
+from supervisord_cp.errors import UsageError
+from supervisord_cp.model.base import DeploymentName, Incarnation
+from supervisord_cp.model.fleet import FleetSnapshot, PolicyUse, RoutedDeployment
+from supervisord_cp.model.router import LeaseCount
+from supervisord_cp.plugin_host.registry import build_pipeline
+
+if TYPE_CHECKING:
+    from supervisord_cp.router.flow import Flow
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_POLICY: Final = (PolicyUse(use="load_balanced"),)
+
+
+class Fleet:
+    """Changes with snapshots and with what connections tell; asks nobody and waits for nothing."""
+
+    def __init__(self, *, queue_requests: int, queue_bytes: int) -> None:
+        self.table = RoutingTable()
+        self.ledger = Ledger()
+        self.ejections = Ejections()
+        self.lanes: dict[DeploymentName, Lane[Flow]] = {}
+        self.known = False
+        """Whether there has been a snapshot."""
+        self.policy_failures: dict[str, int] = {}
+        self._queue_requests = queue_requests
+        self._queue_bytes = queue_bytes
+
+    def apply(self, snapshot: FleetSnapshot, now: float) -> "list[Lane[Flow]]":
+        """Take over a snapshot. Returns the lanes of deployments that it no longer has."""
+        table = self.table = index(snapshot)
+        self.known = True
+        self.ledger.sync(table.limits())
+        self.ejections.keep(table.incarnations())
+        dropped = [lane for name, lane in self.lanes.items() if name not in table.deployments]
+        self.lanes = {name: self._lane(deployment) for name, deployment in table.deployments.items()}
+        for name in self.lanes:
+            self._refresh(name, now)
+        return dropped
+
+    def lane(self, model: str) -> "Lane[Flow] | None":
+        """The deployment that clients call so."""
+        name = self.table.names.get(model)
+        return None if name is None else self.lanes.get(name)
+
+    def only_lane(self) -> "Lane[Flow] | None":
+        """The deployment, when there is one only."""
+        return next(iter(self.lanes.values())) if len(self.lanes) == 1 else None
+
+    def eject(self, account: Account, now: float) -> bool:
+        """Send nothing more to an incarnation. False when it was out already, or is gone."""
+        if account.incarnation not in self.table.incarnations():
+            return False
+        if not self.ejections.eject(account.incarnation, now):
+            return False
+        self._refresh(account.instance.deployment, now)
+        return True
+
+    def restore(self, incarnation: Incarnation, now: float) -> Account | None:
+        """It answers again. Its account, when it was out."""
+        account = self.ledger.get(incarnation)
+        if not self.ejections.restore(incarnation) or account is None:
+            return None
+        self._refresh(account.instance.deployment, now)
+        return account
+
+    def to_probe(self, now: float) -> list[Account]:
+        """Ejected incarnations to be tried now."""
+        accounts = (self.ledger.get(incarnation) for incarnation in self.ejections.due(now))
+        return [account for account in accounts if account is not None and account.instance.routable]
+
+    def leases(self) -> tuple[LeaseCount, ...]:
+        """Open work per incarnation; those without any are left out."""
+        return tuple(
+            LeaseCount(incarnation=account.incarnation, requests=account.inflight, tokens=account.tokens)
+            for account in self.ledger.accounts()
+            if account.inflight
+        )
+
+    def waiting(self) -> "Iterable[Lane[Flow]]":
+        """Lanes with requests in line."""
+        return [lane for lane in self.lanes.values() if lane.line]
+
+    def _refresh(self, name: DeploymentName, now: float) -> None:
+        lane = self.lanes.get(name)
+        if lane is not None:
+            lane.refresh(self.table.instances[name], self.ledger, self.ejections, now)
+
+    def _lane(self, deployment: RoutedDeployment) -> "Lane[Flow]":
+        lane = self.lanes.get(deployment.name)
+        if lane is None:
+            line: WaitingLine[Flow] = WaitingLine(most=self._queue_requests, most_bytes=self._queue_bytes)
+            return Lane(deployment, self._pipeline(deployment), line)
+        if lane.deployment.router != deployment.router:
+            lane.pipeline = self._pipeline(deployment)
+        lane.deployment = deployment
+        return lane
+
+    def _pipeline(self, deployment: RoutedDeployment) -> Pipeline:
+        try:
+            return build_pipeline(deployment.router, self._policy_failed)
+        except UsageError as error:
+            log.error("deployment %s is routed by load_balanced: %s", deployment.name, error)
+            return build_pipeline(_DEFAULT_POLICY, self._policy_failed)
+
+    def _policy_failed(self, policy: str, why: str) -> None:
+        if policy not in self.policy_failures:
+            log.error("routing policy %s failed and is passed over: %s", policy, why)
+        self.policy_failures[policy] = self.policy_failures.get(policy, 0) + 1

@@ -1,0 +1,318 @@
+"""One request on its way: waiting, sent, answered, over."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from supervisord_cp.core.routing.lane import Lane
+from supervisord_cp.core.routing.leases import Account, Lease
+from supervisord_cp.core.routing.rejection import Rejection
+from supervisord_cp.core.routing.retry import Miss
+from supervisord_cp.core.routing.usage import Tail
+from supervisord_cp.model.base import Incarnation
+from supervisord_cp.model.request import RoutingRequest
+from supervisord_cp.router.answers import reject
+from supervisord_cp.router.exchange import Exchange
+from supervisord_cp.router.http1.head import ResponseHead
+from supervisord_cp.router.outgoing import Credentials, response_lines, upstream_message
+from supervisord_cp.router.pools import Pools
+from supervisord_cp.router.upstream import UpstreamConnection
+
+SWITCHING: Final = 101
+_FULL: Final = 503
+CLIENT_GONE: Final = 499
+"""Counted for clients that left before the answer was complete."""
+
+
+class Host(Protocol):
+    """What a flow needs of the dispatcher."""
+
+    pools: Pools
+    credentials: Credentials
+    clock: Callable[[], float]
+
+    def missed(self, flow: "Flow", miss: Miss, why: str) -> None:
+        """An instance did not answer: the flow goes somewhere else, waits, or is rejected."""
+        ...
+
+    def may_be_refused(self, flow: "Flow") -> bool:
+        """Whether a 503 of the engine's is taken for a refusal, and not passed on as the answer."""
+        ...
+
+    def answered(self, flow: "Flow", status: int, data: bytes) -> None:
+        """The first bytes of an answer are there; `data` is what has come of its body."""
+        ...
+
+    def invalid(self, flow: "Flow", why: str) -> None:
+        """What came back is no HTTP, and nothing of it has been passed on."""
+        ...
+
+    def over(self, flow: "Flow") -> None:
+        """The request is done with, one way or another; its lease is closed."""
+        ...
+
+
+class Flow:
+    """Listens to both sides of one request. Every way out goes through `_finish`."""
+
+    __slots__ = (
+        "_answer",
+        "_host",
+        "_lease",
+        "_tail",
+        "_upstream",
+        "_waits_since",
+        "account",
+        "arrived_at",
+        "body_bytes",
+        "choices",
+        "cut",
+        "decode",
+        "dispatched_at",
+        "events",
+        "exchange",
+        "expiry",
+        "first_wait_at",
+        "id",
+        "is_over",
+        "lane",
+        "losses",
+        "pin",
+        "refusals",
+        "request",
+        "status",
+        "waited_s",
+    )
+
+    def __init__(
+        self, host: Host, exchange: Exchange, lane: "Lane[Flow]", request: RoutingRequest, now: float
+    ) -> None:
+        self._host = host
+        self.exchange = exchange
+        self.lane = lane
+        self.request = request
+        self.body_bytes = len(exchange.body)
+        self.decode = 0
+        self.choices = 1
+        self.pin: Incarnation | None = None
+        """The only incarnation that can answer, such as the one that stores a response."""
+        self.arrived_at = now
+        self.first_wait_at = 0.0
+        self.waited_s = 0.0
+        self.dispatched_at = 0.0
+        self.losses = 0
+        self.refusals = 0
+        self.status = 0
+        self.cut = False
+        """Whether the answer broke off after it had begun, or ended in an error event."""
+        self.events = 0
+        self.account: Account | None = None
+        self.expiry: Callable[[], None] | None = None
+        """Cancels the deadline's timer."""
+        self.is_over = False
+        self._lease: Lease | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._answer: ResponseHead | None = None
+        self._tail: Tail | None = None
+        self._waits_since = 0.0
+        exchange.events = self
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.request.prompt_tokens
+
+    @property
+    def started(self) -> bool:
+        """Whether the client has seen any of the answer."""
+        return self.status != 0
+
+    @property
+    def tail(self) -> Tail:
+        """The end of the answer, as far as there is one."""
+        return self._tail or Tail()
+
+    # --- the dispatcher's calls
+
+    def dispatch(self, account: Account, now: float) -> None:
+        """Send the request to an instance."""
+        self.account = account
+        self.dispatched_at = now
+        self._lease = account.open(self.request.prompt_tokens, self.decode)
+        connection = self._host.pools.take(account)
+        if connection is None:
+            self._host.pools.dial(account, self)
+        else:
+            self.connected(connection)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Answer it ourselves, while nothing of an answer has been sent."""
+        if not self.is_over and not self.started:
+            self.status = rejection.status
+            reject(self.exchange, rejection, self.request.id)
+            self._finish()
+
+    def waits(self, now: float) -> None:
+        """It stands in line from now on."""
+        self._waits_since = now
+        if not self.first_wait_at:
+            self.first_wait_at = now
+
+    def waited(self, now: float) -> None:
+        """It leaves the line."""
+        self.waited_s += now - self._waits_since
+
+    def cut_off(self) -> None:
+        """Break the answer off, whatever there is of it."""
+        if not self.is_over:
+            self.cut = True
+            self.exchange.abort()
+            self._finish()
+
+    # --- the connection's calls
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        """A connection is there: send."""
+        account = self.account
+        if self.is_over or account is None:
+            self._host.pools.keep(connection)
+            return
+        self._upstream = connection
+        message = upstream_message(
+            self.exchange,
+            self._host.pools.endpoint(account),
+            self._host.credentials,
+            account,
+            self.request.id,
+        )
+        connection.send(self, message, bodiless=self.exchange.head.method == b"HEAD")
+
+    def unreachable(self, why: str) -> None:
+        """No connection could be made."""
+        if not self.is_over:
+            self._miss(Miss.UNREACHABLE, why)
+
+    def answer_head(self, head: ResponseHead) -> bool:
+        if head.status == _FULL and self._host.may_be_refused(self):
+            assert self._upstream is not None
+            self._upstream.discard_answer()
+            self._upstream = None
+            self._miss(Miss.FULL, "the engine answered 503")
+            return False
+        self._answer = head
+        if head.status == SWITCHING:
+            self._switch(head)
+            return False
+        self._tail = Tail()
+        return not self.exchange.takes_chunks
+
+    def answer_data(self, data: bytes) -> None:
+        if self._tail is None:
+            self.exchange.write(data)
+            return
+        if self._answer is not None:
+            self._start(self._answer, data)
+        self.events += data.count(b"data:")
+        self._tail.add(data)
+        self.exchange.write(data)
+
+    def answer_end(self) -> None:
+        self._upstream = None
+        if self._answer is not None:
+            self._start(self._answer, b"")
+        if self.events and self.tail.failed():
+            self.cut = True
+        self.exchange.end()
+        self._finish()
+
+    def answer_lost(self, why: str, *, stale: bool) -> None:
+        self._upstream = None
+        if self.started:
+            self.cut_off()
+        else:
+            self._answer = self._tail = None
+            self._miss(Miss.STALE if stale else Miss.LOST, why)
+
+    def answer_invalid(self, why: str) -> None:
+        self._upstream = None
+        if self.started:
+            self.cut_off()
+        else:
+            self._host.invalid(self, why)
+
+    def engine_slow(self) -> None:
+        if self.status == SWITCHING:
+            self.exchange.hold_reading(True)
+
+    def engine_ready(self) -> None:
+        if self.status == SWITCHING:
+            self.exchange.hold_reading(False)
+
+    # --- the client's calls
+
+    def client_gone(self) -> None:
+        if not self.is_over:
+            if self.status != SWITCHING:
+                self.status = CLIENT_GONE
+            self._finish()
+
+    def client_slow(self) -> None:
+        if self._upstream is not None:
+            self._upstream.hold_reading(True)
+
+    def client_ready(self) -> None:
+        if self._upstream is not None:
+            self._upstream.hold_reading(False)
+
+    def client_data(self, data: bytes) -> None:
+        if self._upstream is not None:
+            self._upstream.write(data)
+
+    # --- inside
+
+    def _start(self, head: ResponseHead, data: bytes) -> None:
+        """Pass on the head, now that something goes with it: until here another instance could answer."""
+        self._answer = None
+        self._first_bytes(head.status, data)
+        assert self.account is not None
+        lines = response_lines(head, self.account.instance.id, self.request.id)
+        framed = head.chunked and self.exchange.takes_chunks
+        self.exchange.start(head.status, lines, head.length, framed=framed)
+
+    def _switch(self, head: ResponseHead) -> None:
+        self._answer = None
+        self._first_bytes(SWITCHING, b"")
+        assert self.account is not None
+        self.exchange.switch(response_lines(head, self.account.instance.id, self.request.id))
+
+    def _first_bytes(self, status: int, data: bytes) -> None:
+        self.status = status
+        self.exchange.body = b""
+        if self._lease is not None:
+            self._lease.first_byte()
+        self._host.answered(self, status, data)
+
+    def _miss(self, miss: Miss, why: str) -> None:
+        """Give the lease back and let the dispatcher decide."""
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+        self._host.missed(self, miss, why)
+
+    def _finish(self) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            if self.status == SWITCHING:
+                upstream.finish()
+            else:
+                upstream.leave()
+        if self.expiry is not None:
+            self.expiry()
+            self.expiry = None
+        self.exchange.body = b""
+        self.exchange.events = None  # they point at each other: freed at once, not by the collector
+        self._host.over(self)

@@ -1,0 +1,196 @@
+"""Following central: snapshots and engine keys come in, reports go out. Without central, all goes on."""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from supervisord_cp.adapters.central_link import CentralLink
+from supervisord_cp.adapters.tokens import read_token
+from supervisord_cp.core.routing.continuity import CARRY_S, missing_parts, with_carried
+from supervisord_cp.errors import UsageError
+from supervisord_cp.model.base import Incarnation
+from supervisord_cp.model.event import Event
+from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, apply_delta
+from supervisord_cp.model.router import RouterReport
+from supervisord_cp.router.dispatch import Dispatcher
+from supervisord_cp.router.memory import Remembered
+from supervisord_cp.version import __version__
+from supervisord_cp.wire import messages as m
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S: Final = 0.5
+
+
+class Follower:
+    """Keeps the dispatcher's view of the fleet that of central."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        router_id: str,
+        central: str,
+        token_file: Path | None,
+        api_url: str,
+        metrics: Callable[[], str],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_change`: called when there is something new to remember."""
+        self._dispatcher = dispatcher
+        self._router_id = router_id
+        self._api_url = api_url
+        self._token_file = token_file
+        self._metrics = metrics
+        self._on_change = on_change
+        self._session = secrets.token_hex(8)
+        self._snapshot: FleetSnapshot | None = None
+        self._carried: tuple[FleetPart, ...] = ()
+        self._carry_until = 0.0
+        self._resync_asked = False
+        self._report_planned = False
+        self.keys: dict[Incarnation, str] = {}
+        self._link = CentralLink(
+            url=central,
+            path=m.ROUTER_PATH,
+            token=self._token,
+            hello=lambda: m.Hello(name=router_id, session=self._session, version=__version__),
+            on_message=self._on_message,
+            on_up=lambda welcome: self._on_up(),
+            on_call=self._on_call,
+        )
+
+    @property
+    def snapshot(self) -> FleetSnapshot | None:
+        """The view in use, what is carried over included."""
+        return None if self._snapshot is None else with_carried(self._snapshot, self._carried)
+
+    def remembered(self) -> Remembered | None:
+        """What to remember over a restart: who is where, without figures that are old a second later."""
+        snapshot = self.snapshot
+        if snapshot is None:
+            return None
+        parts = tuple(
+            replace(part, instances=tuple(replace(instance, load=None) for instance in part.instances))
+            for part in snapshot.parts
+        )
+        return Remembered(snapshot=replace(snapshot, version=0, parts=parts), keys=self.keys)
+
+    def recall(self, remembered: Remembered) -> None:
+        """Start with what was remembered: good until central says otherwise."""
+        self._snapshot = remembered.snapshot
+        self._use_keys(remembered.keys)
+        self._dispatcher.apply(remembered.snapshot)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._link.run())
+            tasks.create_task(self._report_forever())
+
+    def report_soon(self) -> None:
+        """Report at once; several wishes within one turn of the event loop are one report."""
+        if not self._report_planned:
+            self._report_planned = True
+            asyncio.get_running_loop().call_soon(self._report)
+
+    def tell(self, event: Event) -> None:
+        """Tell central of something that happened."""
+        self._link.send(m.Events(events=(event,)))
+
+    # --- central's messages
+
+    def _on_up(self) -> None:
+        self._resync_asked = False
+        self.report_soon()
+
+    def _on_message(self, message: m.Message) -> None:
+        match message:
+            case m.Snapshot(snapshot=snapshot):
+                self._resync_asked = False
+                self._replace(snapshot)
+            case m.Delta(delta=delta):
+                after = None if self._snapshot is None else apply_delta(self._snapshot, delta)
+                if after is not None:
+                    self._use(after)
+                elif not self._resync_asked:
+                    self._resync_asked = self._link.send(m.Resync())
+            case m.EngineKeys(keys=keys):
+                self._use_keys(keys)
+            case _:
+                log.warning("unexpected %s from central", type(message).__name__)
+
+    def _replace(self, snapshot: FleetSnapshot) -> None:
+        old = self.snapshot
+        if old is not None and (missing := missing_parts(old, snapshot)):
+            self._carried = missing
+            self._carry_until = asyncio.get_running_loop().time() + CARRY_S
+            nodes = ", ".join(part.node or "static instances" for part in missing)
+            log.info("central is new and does not know %s yet: kept for %.0f s", nodes, CARRY_S)
+        self._use(snapshot)
+
+    def _use(self, snapshot: FleetSnapshot) -> None:
+        self._snapshot = snapshot
+        self._dispatcher.apply(with_carried(snapshot, self._carried))
+        self._on_change()
+        self.report_soon()
+
+    def _use_keys(self, keys: dict[Incarnation, str]) -> None:
+        """A key belongs to an incarnation for life: those of the present view are kept, whatever a new
+        central does not know yet."""
+        present = self._dispatcher.fleet.table.incarnations()
+        self.keys = {i: key for i, key in self.keys.items() if i in present} | keys
+        self._dispatcher.use_keys(self.keys)
+        self._on_change()
+
+    def _end_carrying(self) -> None:
+        if self._carried and asyncio.get_running_loop().time() > self._carry_until:
+            self._carried = ()
+            if self._snapshot is not None:
+                self._use(self._snapshot)
+
+    # --- reports
+
+    async def _report_forever(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY_S)
+            self._end_carrying()
+            self._report()
+
+    def _report(self) -> None:
+        self._report_planned = False
+        fleet = self._dispatcher.fleet
+        self._link.send(
+            m.RouterStatus(
+                report=RouterReport(
+                    router=self._router_id,
+                    epoch=fleet.table.epoch,
+                    version=fleet.table.version,
+                    leases=fleet.leases(),
+                    demand=tuple(lane.demand() for lane in fleet.lanes.values()),
+                    ejected=fleet.ejections.incarnations,
+                    pid=os.getpid(),
+                    api_url=self._api_url,
+                )
+            )
+        )
+
+    async def _on_call(
+        self, method: str, params: dict[str, str | int | float | bool | None]
+    ) -> AsyncIterator[str]:
+        if method != "metrics":
+            raise LookupError(f"a router knows no method {method}")
+        yield self._metrics()
+
+    def _token(self) -> str:
+        try:
+            return read_token(self._token_file, "agent")
+        except UsageError as error:
+            log.error("%s", error)
+            return ""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 as bytes: heads, header fields and body framing. Strict, without I/O."""

@@ -1,0 +1,154 @@
+"""From an exchange to a request that can be routed: which deployment, how much work, for whom."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from supervisord_cp.core.routing.classify import Asked, read_body, read_query
+from supervisord_cp.core.routing.lane import Lane
+from supervisord_cp.core.routing.paths import allowed, forwarded
+from supervisord_cp.core.routing.rejection import Rejected, RejectReason
+from supervisord_cp.model.base import DeploymentName, Incarnation, Value
+from supervisord_cp.model.request import RequestPriority, RoutingRequest
+from supervisord_cp.router.exchange import Exchange
+from supervisord_cp.router.fleet import Fleet
+from supervisord_cp.router.http1.head import RequestHead
+from supervisord_cp.router.own import unknown_model
+
+if TYPE_CHECKING:
+    from supervisord_cp.router.flow import Flow
+
+RESPONSES: Final = "/v1/responses"
+MOST_STORED: Final = 10_000
+MOST_ID: Final = 128
+_PRIORITIES: Final = {priority.name.lower(): priority for priority in RequestPriority}
+
+
+class Home(Value, frozen=True, kw_only=True):
+    """Where a stored response lies."""
+
+    deployment: DeploymentName
+    incarnation: Incarnation
+
+
+class StoredResponses:
+    """Which incarnation made a response, by its id; the ones asked for longest ago are forgotten."""
+
+    def __init__(self) -> None:
+        self._homes: OrderedDict[str, Home] = OrderedDict()
+
+    def remember(self, response: str, home: Home) -> None:
+        """A response was made."""
+        self._homes[response] = home
+        self._homes.move_to_end(response)
+        if len(self._homes) > MOST_STORED:
+            self._homes.popitem(last=False)
+
+    def find(self, response: str) -> Home | None:
+        """Where it lies."""
+        home = self._homes.get(response)
+        if home is not None:
+            self._homes.move_to_end(response)
+        return home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A request as it is understood."""
+
+    lane: "Lane[Flow]"
+    request: RoutingRequest
+    asked: Asked
+    pin: Incarnation | None = None
+
+
+def check_path(head: RequestHead, fleet: Fleet) -> None:
+    """Refuse a path that no deployment lets through, before anything else is read.
+
+    Raises:
+        Rejected: engine_route_denied.
+    """
+    path = head.path
+    if not forwarded(path) and not any(
+        allowed(path, d.allow_paths) for d in fleet.table.deployments.values()
+    ):
+        raise _denied(path)
+
+
+def take(exchange: Exchange, fleet: Fleet, stored: StoredResponses, request_id: str) -> Taken:
+    """Understand a request.
+
+    Raises:
+        Rejected: it cannot be read, or no deployment is meant by it.
+    """
+    head = exchange.head
+    asked = read_body(head.values.get(b"content-type", b""), exchange.body)
+    model = asked.model or read_query(head.query)
+    home = _home(head, asked, stored)
+    lane = _lane(model, home, fleet)
+    if not forwarded(head.path) and not allowed(head.path, lane.deployment.allow_paths):
+        raise _denied(head.path)
+    values = head.values
+    request = RoutingRequest(
+        id=request_id,
+        deployment=lane.deployment.name,
+        model=model,
+        path=head.path,
+        prompt_tokens=lane.work.prefill(len(exchange.body)),
+        max_tokens=asked.max_tokens,
+        stream=asked.stream,
+        session=head.value(b"x-session-id") if b"x-session-id" in values else "",
+        key=exchange.key,
+        priority=_priority(head) if b"x-priority" in values else RequestPriority.NORMAL,
+        deadline_ms=_deadline(head) if b"x-deadline-ms" in values else None,
+    )
+    return Taken(lane=lane, request=request, asked=asked, pin=home.incarnation if home else None)
+
+
+def given_id(head: RequestHead) -> str:
+    """The client's own `x-request-id`, "" when it has none that can be used."""
+    given = head.value(b"x-request-id") if b"x-request-id" in head.values else ""
+    return given if 0 < len(given) <= MOST_ID and given.isascii() and given.isprintable() else ""
+
+
+def _lane(model: str, home: Home | None, fleet: Fleet) -> "Lane[Flow]":
+    if not fleet.known:
+        raise Rejected(RejectReason.NO_CAPACITY, "The router has not been told of any engine yet.")
+    if model:
+        lane = fleet.lane(model)
+        if lane is None:
+            raise unknown_model(model)
+        return lane
+    lane = fleet.lanes.get(home.deployment) if home is not None else None
+    lane = lane or fleet.only_lane()
+    if lane is None:
+        raise Rejected(RejectReason.MODEL_MISSING, "The request does not say which model.", param="model")
+    return lane
+
+
+def _home(head: RequestHead, asked: Asked, stored: StoredResponses) -> Home | None:
+    if asked.previous:
+        return stored.find(asked.previous)
+    if head.path.startswith(RESPONSES) and len(head.path) > len(RESPONSES):
+        return stored.find(head.path[len(RESPONSES) + 1 :].partition("/")[0])
+    return None
+
+
+def _priority(head: RequestHead) -> RequestPriority:
+    given = head.value(b"x-priority")
+    priority = _PRIORITIES.get(given.lower())
+    if priority is None:
+        raise Rejected(RejectReason.BAD_REQUEST, f"x-priority is one of {', '.join(_PRIORITIES)}.")
+    return priority
+
+
+def _deadline(head: RequestHead) -> int:
+    given = head.value(b"x-deadline-ms")
+    if not given.isascii() or not given.isdigit() or len(given) > 12:
+        raise Rejected(RejectReason.BAD_REQUEST, "x-deadline-ms is a whole number of milliseconds.")
+    return int(given)
+
+
+def _denied(path: str) -> Rejected:
+    message = f"The path {path[:200]} is not open to clients; `allow_paths` of a deployment can open it."
+    return Rejected(RejectReason.ENGINE_ROUTE_DENIED, message)

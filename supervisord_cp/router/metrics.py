@@ -1,0 +1,163 @@
+"""The router's figures: plain numbers while requests run, Prometheus text when asked."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from supervisord_cp.model.base import DeploymentName
+from supervisord_cp.router.fleet import Fleet
+
+_PREFIX: Final = "supervisord_cp_"
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+_OVERHEAD: Final = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5)
+
+
+class Histogram:
+    """Counts by upper bound."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def lines(self, name: str, labels: str) -> Iterable[str]:
+        """Its text; `labels` as `a="b"` without braces."""
+        total = 0
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            total += count
+            edge = "+Inf" if bound == float("inf") else f"{bound:g}"
+            yield f'{name}_bucket{{{labels},le="{edge}"}} {total}'
+        yield f"{name}_sum{{{labels}}} {self._sum:.9g}"
+        yield f"{name}_count{{{labels}}} {total}"
+
+
+class DeploymentFigures:
+    """One deployment's."""
+
+    __slots__ = ("codes", "cut", "duration", "first_byte", "overhead", "queue_wait")
+
+    def __init__(self) -> None:
+        self.codes: dict[int, int] = {}
+        self.cut = 0
+        self.duration = Histogram(_SECONDS)
+        self.first_byte = Histogram(_SECONDS)
+        self.overhead = Histogram(_OVERHEAD)
+        self.queue_wait = Histogram(_SECONDS)
+
+    def code(self, status: int) -> None:
+        """Count an answer."""
+        self.codes[status] = self.codes.get(status, 0) + 1
+
+
+class RouterMetrics:
+    """All of them. Deployments that are gone stay: counters do not go backwards."""
+
+    def __init__(self) -> None:
+        self._deployments: dict[str, DeploymentFigures] = {}
+        self.rejected: dict[str, int] = {}
+        self.retries: dict[str, int] = {}
+        self.connections = 0
+
+    def of(self, deployment: DeploymentName | str) -> DeploymentFigures:
+        """A deployment's figures; "" for requests that belong to none."""
+        figures = self._deployments.get(deployment)
+        if figures is None:
+            figures = self._deployments[deployment] = DeploymentFigures()
+        return figures
+
+    def reject(self, reason: str) -> None:
+        """Count an answer of our own."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def retry(self, reason: str) -> None:
+        """Count a request that is sent again."""
+        self.retries[reason] = self.retries.get(reason, 0) + 1
+
+    def render(self, fleet: Fleet) -> str:
+        """Prometheus text."""
+        lines: list[str] = []
+        self._counters(lines)
+        self._histograms(lines)
+        _gauges(lines, fleet)
+        lines += _metric("router_connections", "gauge", "Open client connections.", {"": self.connections})
+        failures = {_labels(policy=name): count for name, count in fleet.policy_failures.items()}
+        lines += _metric("policy_failures_total", "counter", "Calls of policies that failed.", failures)
+        return "\n".join(lines) + "\n"
+
+    def _counters(self, lines: list[str]) -> None:
+        codes = {
+            _labels(deployment=name, code=str(code)): count
+            for name, figures in self._deployments.items()
+            for code, count in sorted(figures.codes.items())
+        }
+        lines += _metric("requests_total", "counter", "Requests, by the status that the client got.", codes)
+        cut = {_labels(deployment=name): figures.cut for name, figures in self._deployments.items()}
+        lines += _metric("streams_cut_total", "counter", "Answers that broke off after they had begun.", cut)
+        retries = {_labels(reason=reason): count for reason, count in self.retries.items()}
+        lines += _metric("retries_total", "counter", "Requests sent again to an instance.", retries)
+        rejected = {_labels(reason=reason): count for reason, count in self.rejected.items()}
+        lines += _metric(
+            "rejected_total", "counter", "Requests that the router answered with an error.", rejected
+        )
+
+    def _histograms(self, lines: list[str]) -> None:
+        for name, attribute, text in (
+            ("request_duration_seconds", "duration", "From a request's last byte to the end of its answer."),
+            ("time_to_first_byte_seconds", "first_byte", "From a request's last byte to its answer's first."),
+            ("overhead_seconds", "overhead", "From a request's last byte to its dispatch, waiting left out."),
+            (
+                "queue_wait_seconds",
+                "queue_wait",
+                "Waiting for an instance; requests that did not wait left out.",
+            ),
+        ):
+            lines.append(f"# HELP {_PREFIX}{name} {text}")
+            lines.append(f"# TYPE {_PREFIX}{name} histogram")
+            for deployment, figures in self._deployments.items():
+                if deployment:
+                    histogram: Histogram = getattr(figures, attribute)
+                    lines += histogram.lines(_PREFIX + name, _labels(deployment=deployment))
+
+
+def _gauges(lines: list[str], fleet: Fleet) -> None:
+    queued = {_labels(deployment=name): len(lane.line) for name, lane in fleet.lanes.items()}
+    lines += _metric("queue_length", "gauge", "Requests that wait for an instance.", queued)
+    inflight = {
+        _labels(deployment=account.instance.deployment, instance_id=account.instance.id): account.inflight
+        for account in fleet.ledger.accounts()
+    }
+    lines += _metric("inflight_requests", "gauge", "Requests of this router on an instance.", inflight)
+    booked = {
+        _labels(deployment=account.instance.deployment, instance_id=account.instance.id): account.tokens
+        for account in fleet.ledger.accounts()
+    }
+    lines += _metric("booked_tokens", "gauge", "Work of this router on an instance.", booked)
+    lines += _metric(
+        "router_ejected_instances",
+        "gauge",
+        "Found dead by this router.",
+        {"": len(fleet.ejections.incarnations)},
+    )
+    lines += _metric("router_snapshot_version", "gauge", "The snapshot in use.", {"": fleet.table.version})
+
+
+def _metric(name: str, kind: str, text: str, values: Mapping[str, int]) -> list[str]:
+    lines = [f"# HELP {_PREFIX}{name} {text}", f"# TYPE {_PREFIX}{name} {kind}"]
+    for labels, value in values.items():
+        lines.append(f"{_PREFIX}{name}{{{labels}}} {value}" if labels else f"{_PREFIX}{name} {value}")
+    return lines
+
+
+def _labels(**labels: str) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,89 @@
+"""What goes out to engines, and what of their heads goes back to clients."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from supervisord_cp.core.routing.leases import Account
+from supervisord_cp.model.base import Incarnation
+from supervisord_cp.router.exchange import Exchange
+from supervisord_cp.router.http1.head import RequestHead, ResponseHead
+from supervisord_cp.router.pools import Endpoint
+
+SMALL: Final = 16 * 1024
+"""Bodies up to here are copied behind their head: one write costs less than two."""
+
+_WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
+_SWITCH: Final = b"connection: upgrade\r\nupgrade: websocket\r\n"
+
+
+class Credentials:
+    """Which Authorization an engine gets: its own key, the client's, or none.
+
+    The client's is passed on only where we asked for none ourselves.
+    """
+
+    __slots__ = ("_lines", "ours")
+
+    def __init__(self) -> None:
+        self.ours = False
+        """Whether clients authenticate to us."""
+        self._lines: dict[Incarnation, bytes] = {}
+
+    def replace(self, keys: Mapping[Incarnation, str]) -> None:
+        """Take over the keys of all engines."""
+        self._lines = {
+            incarnation: f"authorization: Bearer {key}\r\n".encode()
+            for incarnation, key in keys.items()
+            if key
+        }
+
+    def lines(self, head: RequestHead, incarnation: Incarnation) -> bytes:
+        """The header lines that go to an incarnation."""
+        line = self._lines.get(incarnation)
+        if line is not None:
+            return line
+        if self.ours:
+            return b""
+        values = head.values
+        return b"".join(
+            b"%b: %b\r\n" % (name, values[name])
+            for name in (b"authorization", b"x-api-key")
+            if name in values
+        )
+
+
+def upstream_message(
+    exchange: Exchange, endpoint: Endpoint, credentials: Credentials, account: Account, request_id: str
+) -> list[bytes]:
+    """The request as it is written to an engine, in one piece or, when its body is large, in two."""
+    head, body = exchange.head, exchange.body
+    pieces = [
+        head.method,
+        b" ",
+        endpoint.prefix,
+        head.target,
+        b" HTTP/1.1\r\n",
+        endpoint.host_line,
+        *head.lines,
+        b"x-request-id: ",
+        request_id.encode("latin-1"),
+        b"\r\n",
+        credentials.lines(head, account.incarnation),
+    ]
+    if head.upgrade:
+        pieces.append(_SWITCH)
+    elif body or head.method in _WITH_BODY:
+        pieces.append(b"content-length: %d\r\n" % len(body))
+    pieces.append(b"\r\n")
+    if len(body) > SMALL:
+        return [b"".join(pieces), body]
+    pieces.append(body)
+    return [b"".join(pieces)]
+
+
+def response_lines(head: ResponseHead, instance: str, request_id: str) -> list[bytes]:
+    """The fields of an engine's answer that go to the client, and ours."""
+    head.lines.append(
+        f"x-request-id: {request_id}\r\nx-supervisord-cp-instance: {instance}\r\n".encode("latin-1")
+    )
+    return head.lines

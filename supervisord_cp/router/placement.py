@@ -1,0 +1,99 @@
+"""When and where: a request goes to an instance with room, or waits for one in its deployment's line."""
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from supervisord_cp.config.schema import RouterConfig
+from supervisord_cp.core.routing.lane import Lane
+from supervisord_cp.core.routing.rejection import RejectReason
+from supervisord_cp.router.fleet import Fleet
+from supervisord_cp.router.metrics import RouterMetrics
+
+if TYPE_CHECKING:
+    from supervisord_cp.router.flow import Flow
+
+_MESSAGES: Final = {
+    RejectReason.NO_CAPACITY: "No instance serves this model, and none is being started.",
+    RejectReason.WAKING: "An instance of this model is starting and was not ready in time.",
+    RejectReason.DRAINING: "All instances of this model are being stopped.",
+    RejectReason.QUEUE_FULL: "Too many requests wait for this model.",
+    RejectReason.QUEUE_TIMEOUT: "No instance had room for the request in time.",
+    RejectReason.DEADLINE_HOPELESS: "The request would have to wait for longer than its deadline allows.",
+}
+
+Reject = Callable[["Flow", RejectReason, str], None]
+
+
+class Placement:
+    """Looks at lanes and decides for one request, or for all that wait."""
+
+    def __init__(
+        self, config: RouterConfig, fleet: Fleet, metrics: RouterMetrics, *, rng: Random, reject: Reject
+    ) -> None:
+        self._fleet = fleet
+        self._metrics = metrics
+        self._rng = rng
+        self._reject = reject
+        self._queue_timeout_s = config.queue_timeout_s
+        self._hold_timeout_s = config.hold_timeout_s
+
+    def place(self, flow: "Flow", now: float, *, again: bool = False) -> None:
+        """Send a request on its way, or let it wait.
+
+        `again`: an instance has missed it; it is older than what waits, and goes first."""
+        lane = flow.lane
+        if flow.pin is not None:
+            account = lane.pinned(flow.pin)
+            if account is not None and account.incarnation not in self._fleet.ejections:
+                flow.dispatch(account, now)
+                return
+            flow.pin = None
+        if again or not lane.line:
+            account = lane.choose(flow.request, self._rng, now, fail_open=not again)
+            if account is not None:
+                flow.dispatch(account, now)
+                return
+        self._wait(flow, now, front=again)
+
+    def pump(self, lane: "Lane[Flow]", now: float) -> None:
+        """Send out what waits, from the front, as long as there is room."""
+        while (flow := lane.line.first()) is not None:
+            account = lane.choose(flow.request, self._rng, now)
+            if account is None:
+                break
+            lane.line.remove(flow)
+            flow.waited(now)
+            self._metrics.of(lane.deployment.name).queue_wait.observe(flow.waited_s)
+            flow.dispatch(account, now)
+
+    def expire(self, lane: "Lane[Flow]", now: float) -> None:
+        """Turn away what has waited for too long: for room, or for an instance to be there at all."""
+        if lane.reachable:
+            limit, reason = self._queue_timeout_s, RejectReason.QUEUE_TIMEOUT
+        else:
+            limit, reason = self._hold_timeout_s, lane.absence()
+        for flow in lane.line:
+            if now - max(flow.first_wait_at, lane.changed_at) > limit:
+                self._reject(flow, reason, _MESSAGES[reason])
+
+    def _wait(self, flow: "Flow", now: float, *, front: bool) -> None:
+        lane = flow.lane
+        if lane.hopeless:
+            refusal = RejectReason.NO_CAPACITY
+        elif not front and not lane.line.fits(flow):
+            refusal = RejectReason.QUEUE_FULL
+        elif self._too_late(flow, now):
+            refusal = RejectReason.DEADLINE_HOPELESS
+        else:
+            flow.waits(now)
+            lane.line.add(flow, front=front)
+            return
+        self._reject(flow, refusal, _MESSAGES[refusal])
+
+    def _too_late(self, flow: "Flow", now: float) -> bool:
+        deadline_ms = flow.request.deadline_ms
+        wait = flow.lane.estimated_wait_s(now)
+        if deadline_ms is None or wait is None:
+            return False
+        return wait > deadline_ms / 1000 - (now - flow.arrived_at)

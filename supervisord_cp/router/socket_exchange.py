@@ -1,0 +1,150 @@
+"""The answer of one exchange, written to a client's socket."""
+
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from supervisord_cp.router.exchange import ExchangeEvents
+from supervisord_cp.router.http1.head import RequestHead
+
+if TYPE_CHECKING:
+    from supervisord_cp.router.connection import ClientConnection
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+_BODILESS: Final = frozenset({204, 304})
+_CLOSE: Final = b"connection: close\r\n"
+_KEEP: Final = b"connection: keep-alive\r\n"
+_SWITCH: Final = b"connection: upgrade\r\nupgrade: websocket\r\n"
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+
+
+class _Framing(Enum):
+    """How the body is delimited on this connection."""
+
+    NONE = auto()
+    LENGTH = auto()
+    FRAMED = auto()
+    CHUNKED = auto()
+    CLOSE = auto()
+    SWITCHED = auto()
+
+
+class SocketExchange:
+    """One request of a client connection. The head is kept back until there is something to go with it."""
+
+    __slots__ = (
+        "_connection",
+        "_framing",
+        "_keep",
+        "_left",
+        "_pending",
+        "body",
+        "events",
+        "head",
+        "key",
+        "over",
+        "peer",
+    )
+
+    def __init__(
+        self, connection: "ClientConnection", head: RequestHead, body: bytes, *, peer: str, key: str
+    ) -> None:
+        self.head = head
+        self.body = body
+        self.peer = peer
+        self.key = key
+        self.events: ExchangeEvents | None = None
+        self.over = False
+        self._connection = connection
+        self._framing = _Framing.NONE
+        self._keep = head.keep_alive
+        self._left = 0
+        self._pending = b""
+
+    @property
+    def takes_chunks(self) -> bool:
+        return self.head.http11
+
+    @property
+    def switched(self) -> bool:
+        """Whether the connection speaks another protocol now."""
+        return self._framing is _Framing.SWITCHED
+
+    def start(self, status: int, lines: list[bytes], length: int | None, *, framed: bool = False) -> None:
+        pieces = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode(), *lines]
+        http11 = self.head.http11
+        if status in _BODILESS or self.head.method == b"HEAD":
+            self._framing = _Framing.NONE
+            if length is not None and status != 204:
+                pieces.append(b"content-length: %d\r\n" % length)
+        elif framed or (length is None and http11):
+            self._framing = _Framing.FRAMED if framed else _Framing.CHUNKED
+            pieces.append(_CHUNKED)
+        elif length is not None:
+            self._framing = _Framing.LENGTH
+            self._left = length
+            pieces.append(b"content-length: %d\r\n" % length)
+        else:
+            self._framing = _Framing.CLOSE
+            self._keep = False
+        if self._connection.closing:
+            self._keep = False
+        if self._keep is not http11:
+            pieces.append(_KEEP if self._keep else _CLOSE)
+        pieces.append(b"\r\n")
+        self._pending = b"".join(pieces)
+
+    def write(self, data: bytes) -> None:
+        if self.over:
+            return
+        framing = self._framing
+        if framing is _Framing.LENGTH:
+            self._left -= len(data)
+        elif framing is _Framing.CHUNKED:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        elif framing is _Framing.NONE:
+            data = b""
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        self._connection.transport.write(data)
+
+    def end(self) -> None:
+        if self.over:
+            return
+        if self._framing is _Framing.LENGTH and self._left:
+            self.abort()
+            return
+        last = b"0\r\n\r\n" if self._framing is _Framing.CHUNKED else b""
+        if self._pending or last:
+            self._connection.transport.write(self._pending + last)
+            self._pending = b""
+        self.over = True
+        self._connection.answered(keep=self._keep and self._framing is not _Framing.SWITCHED)
+
+    def abort(self) -> None:
+        if not self.over:
+            self.over = True
+            self._connection.abort()
+
+    def switch(self, lines: list[bytes]) -> None:
+        self._framing = _Framing.SWITCHED
+        self._connection.transport.write(b"".join([_STATUS_LINES[101], *lines, _SWITCH, b"\r\n"]))
+        self._connection.switched()
+
+    def hold_reading(self, held: bool) -> None:
+        if not self.over:
+            self._connection.hold_reading(held)
+
+    def close_after(self) -> None:
+        """Let the connection end with this answer, whatever the client asked for."""
+        self._keep = False
+
+    def lost(self) -> None:
+        """The client is gone."""
+        if not self.over:
+            self.over = True
+            if self.events is not None:
+                self.events.client_gone()
