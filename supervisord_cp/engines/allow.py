@@ -39,11 +39,6 @@ def refusals(spec: LaunchSpec, allow: AllowConfig) -> tuple[str, ...]:
     return (*_program(spec, allow), *_model(spec, allow), *_environment(spec, allow))
 
 
-def objection(spec: LaunchSpec, allow: AllowConfig) -> str:
-    """All refusals in one line; "" when it may be launched."""
-    return "; ".join(refusals(spec, allow))
-
-
 def _program(spec: LaunchSpec, allow: AllowConfig) -> Iterator[str]:
     program = program_of(spec)
     if spec.engine is not EngineKind.FAKE and program not in allow.executables:

@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from supervisord_cp.model.base import DeviceId, Value
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
 from supervisord_cp.model.launch import EngineKind, LaunchSpec
-
-DEFAULT_PROGRAM: Final = "vllm"
 
 
 class Capabilities(Value, frozen=True, kw_only=True):
     """What an installed engine can do, found by looking at it, not by assuming."""
 
     executable: str
-    """Absolute path of the program; "" when only the specification knows it."""
+    """Absolute path of the program."""
     version: str = ""
     """"" when it could not be found out."""
     flags: frozenset[str] = frozenset()
@@ -71,8 +69,8 @@ class Engine(Protocol):
         ...
 
     def probe(self, executable: str) -> Capabilities:
-        """Find the program (`program_of` says which; "" is the engine's own) and what it can do. Blocking
-        (may run a program); the caller uses a thread.
+        """Find the program (`program_of` says which) and what it can do. Blocking (may run a program);
+        the caller uses a thread.
 
         Raises:
             LaunchRefused: it is not there or cannot be run.
@@ -118,7 +116,7 @@ def program_of(spec: LaunchSpec) -> str:
         case EngineKind.COMMAND:
             return spec.command[0] if spec.command else ""
         case EngineKind.VLLM:
-            return spec.executable or DEFAULT_PROGRAM
+            return spec.executable or "vllm"
 
 
 def local_model(model: str) -> Path | None:

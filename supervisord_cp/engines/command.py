@@ -29,7 +29,7 @@ class CommandEngine:
 
     def probe(self, executable: str) -> Capabilities:
         """Find the program; nothing is known of what it can do."""
-        return Capabilities(executable=find_program(executable) if executable else "")
+        return Capabilities(executable=find_program(executable))
 
     def prepare(self, spec: LaunchSpec, context: LaunchContext, found: Capabilities) -> PreparedLaunch:
         """The deployment's argv with `{port}`, `{host}`, `{model}` and `{devices}` filled in; other braces
@@ -48,7 +48,7 @@ class CommandEngine:
         argv = [_PLACEHOLDER.sub(lambda match: filled[match[1]], part) for part in spec.command[1:]]
         key = {KEY_VARIABLE: context.api_key} if context.api_key else {}
         return PreparedLaunch(
-            argv=(found.executable or spec.command[0], *(plain("command", part) for part in argv)),
+            argv=(found.executable, *(plain("command", part) for part in argv)),
             env={**spec.env, **decided_environment(context), **key},
             secrets=frozenset(key),
         )

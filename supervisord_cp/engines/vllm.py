@@ -7,7 +7,6 @@ from typing import Final
 
 from supervisord_cp.engines.arguments import by_flag, command_line, not_a_flag
 from supervisord_cp.engines.base import (
-    DEFAULT_PROGRAM,
     Capabilities,
     LaunchContext,
     LaunchRefused,
@@ -64,7 +63,7 @@ class VllmEngine:
 
     def probe(self, executable: str) -> Capabilities:
         """See `vllm_probe`."""
-        return probe_vllm(executable or DEFAULT_PROGRAM)
+        return probe_vllm(executable)
 
     def launcher(self, found: Capabilities) -> tuple[str, ...]:
         """What comes before `serve`."""

@@ -67,13 +67,13 @@ def find_program(executable: str) -> str:
     """The absolute path of a program.
 
     Raises:
-        LaunchRefused: it is not there or cannot be run.
+        LaunchRefused: it is not there or cannot be run. The text does not repeat its name.
     """
     if (path := shutil.which(executable)) is not None:
         return str(Path(path).absolute())
     if "/" not in executable:
-        raise LaunchRefused(f"{executable} is not on this node's PATH; install it or set `executable`")
-    raise LaunchRefused(f"{executable} is not there or cannot be run on this node")
+        raise LaunchRefused("not on this node's PATH; install it, or set `executable` to its path")
+    raise LaunchRefused("not there, or not executable")
 
 
 def is_python(program: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from supervisord_cp.config.schema import AllowConfig
-from supervisord_cp.engines.allow import objection, refusals
+from supervisord_cp.engines.allow import refusals
 from supervisord_cp.engines.environment import base_environment
 from supervisord_cp.model.launch import EngineKind
 from tests.engines.samples import spec
@@ -62,7 +62,6 @@ def refused(allow: AllowConfig | None = None, **fields: Any) -> tuple[str, ...]:
 def test_what_is_usual_is_allowed() -> None:
     assert refused(env={"HF_HUB_OFFLINE": "1", "VLLM_ATTENTION_BACKEND": "FLASH_ATTN"}) == ()
     assert refused(engine=EngineKind.FAKE, env={"FAKE_VLLM": "{}"}) == ()
-    assert objection(spec(), AllowConfig()) == ""
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,6 @@ def test_variables(name: str, patterns: tuple[str, ...], allowed: bool) -> None:
 
 
 def test_everything_that_is_wrong_is_said() -> None:
-    asked = spec(executable="sh", model="./x", env={"LD_PRELOAD": "x", "CUDA_VISIBLE_DEVICES": "0"})
-    said = objection(asked, AllowConfig())
-    assert said.count("; ") == 3
-    assert all(what in said for what in ("sh ", "./x", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES"))
+    said = refused(executable="sh", model="./x", env={"LD_PRELOAD": "x", "CUDA_VISIBLE_DEVICES": "0"})
+    wrong = ("sh ", "./x", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+    assert [what in text for what, text in zip(wrong, said, strict=True)] == [True] * 4

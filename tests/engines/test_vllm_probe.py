@@ -167,19 +167,18 @@ def test_the_agents_own_python_path_does_not_count(
 
 def test_by_name_on_path(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{installation.bin}{os.pathsep}/usr/bin{os.pathsep}/bin")
-    assert VllmEngine().probe("").executable == str(installation.program)
     assert VllmEngine().probe("vllm").executable == str(installation.program)
 
 
 def test_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LaunchRefused, match="vllm is not on this node's PATH"):
+    with pytest.raises(LaunchRefused, match="not on this node's PATH"):
         probe_vllm("vllm")
-    with pytest.raises(LaunchRefused, match="/nowhere/vllm is not there"):
+    with pytest.raises(LaunchRefused, match="not there"):
         probe_vllm("/nowhere/vllm")
     not_executable = tmp_path / "vllm"
     not_executable.write_text("#!/bin/sh\n")
-    with pytest.raises(LaunchRefused, match="cannot be run"):
+    with pytest.raises(LaunchRefused, match="not executable"):
         probe_vllm(str(not_executable))
 
 
