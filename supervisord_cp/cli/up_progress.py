@@ -26,8 +26,8 @@ class Progress:
                 name = str(item["name"])
                 current[f"deployment {name}"] = (problems, f"{name}: cannot place a replica: {problems}")
         for item in instances:
-            if item.get("state") == "gated" and not item.get("message"):
-                continue  # about to start
+            if item.get("state") == "gated" and not item.get("reason"):
+                continue  # it is about to start
             current[str(item["id"])] = (_essence(item), instance_line(item))
         lines = [line for what, (essence, line) in current.items() if self._said.get(what) != essence]
         self._said = {what: essence for what, (essence, _) in current.items()}
@@ -42,8 +42,11 @@ def _unplaced(deployment: Json) -> str:
 
 def instance_line(item: Json) -> str:
     """`chat-0: starting, loading weights, about 40s left`."""
-    why = "" if item.get("state") == "ready" else why_of(item)
-    return f"{item['id']}: " + ", ".join(part for part in (state_of(item), why) if part)
+    state = item.get("state")
+    # How the last life ended was said when it ended.
+    why = "" if state == "ready" else why_of({**item, "last_exit": None} if state == "starting" else item)
+    detail = (item.get("last_exit") or {}).get("detail") if state in ("crashed", "backoff") else ""
+    return f"{item['id']}: " + ", ".join(str(part) for part in (state_of(item), why, detail) if part)
 
 
 def _essence(item: Json) -> object:
@@ -51,7 +54,8 @@ def _essence(item: Json) -> object:
     eta = item.get("eta_s")
     step = None if eta is None or item.get("state") != "starting" else int(eta // ETA_STEP_S)
     phase = "" if item.get("phase") == "spawned" else item.get("phase")
-    return item.get("state"), phase, item.get("reason"), item.get("incarnation"), step
+    life = item.get("incarnation") if item.get("ready") else ""
+    return item.get("state"), phase, item.get("reason"), life, step
 
 
 def first_ready(instances: Sequence[Json]) -> Json | None:

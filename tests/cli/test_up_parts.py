@@ -207,11 +207,30 @@ def test_only_news_is_said() -> None:
     assert progress.news([STARTING | {"eta_s": 12.0}], []) == [
         "chat-1: starting, loading weights, about 12s left"
     ]
-    ready = STARTING | {"state": "ready", "phase": "ready", "eta_s": None}
+    ready = STARTING | {"state": "ready", "ready": True, "phase": "ready", "eta_s": None}
     assert progress.news([ready], []) == ["chat-1: ready"]
     assert progress.news([ready | {"uptime_s": 9.0, "requests_running": 3}], []) == []
     assert progress.news([ready | {"incarnation": "chat-1.cc"}], []) == ["chat-1: ready"]
     assert progress.news([CRASHED], []) == ["chat-2: crashed, last exit signal 9 (killed), 12s ago"]
+
+
+def test_how_a_life_ended_is_said_once_with_its_evidence() -> None:
+    progress = Progress()
+    last = {"code": 1, "signal": None, "cause": "configuration", "age_s": 0.1, "detail": "no such model"}
+    crashed = CRASHED | {"last_exit": last}
+    assert progress.news([crashed], []) == [
+        "chat-2: crashed, last exit code 1 (configuration), 0.1s ago, no such model"
+    ]
+    assert progress.news(
+        [STARTING | {"id": "chat-2", "phase": "", "eta_s": None, "last_exit": last}], []
+    ) == ["chat-2: starting"]
+
+
+def test_what_is_about_to_start_is_no_news() -> None:
+    gated = STARTING | {"state": "gated", "phase": "", "eta_s": None, "message": "not taken over yet"}
+    assert Progress().news([gated], []) == []
+    waiting = gated | {"reason": "awaiting_memory", "message": "waiting for 20 GiB of GPU memory, 3 GiB free"}
+    assert Progress().news([waiting], []) == ["chat-1: gated, waiting for 20 GiB of GPU memory, 3 GiB free"]
 
 
 def test_a_replica_that_cannot_be_placed_is_said_once() -> None:
