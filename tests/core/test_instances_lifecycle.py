@@ -40,7 +40,24 @@ def test_a_start_is_admitted_spawned_and_ready() -> None:
         7.0,
         101,
     )
-    assert [event.data["to"] for event in driver.events] == ["gated", "starting", "ready"]
+    assert [event.message for event in driver.events] == [
+        "gated: waiting for a free port in 1-2",
+        "starting",
+        "ready",
+    ]
+
+
+def test_only_what_holds_a_start_up_at_the_gate_is_announced() -> None:
+    driver = Driver()
+    driver.feed(ev.Tick())
+    for free in ("1 GiB", "2 GiB"):
+        params = {"needed": "3 GiB", "free": free}
+        driver.feed(ev.Held(reason=Reason(code=ReasonCode.AWAITING_MEMORY, params=params)))
+    driver.feed(ev.Held(reason=Reason(code=ReasonCode.AWAITING_PORT, params={"ports": "1-2"})))
+    assert [event.reason.code for event in driver.events] == [
+        ReasonCode.AWAITING_MEMORY,
+        ReasonCode.AWAITING_PORT,
+    ]
 
 
 def test_an_unrequested_exit_is_a_failure_with_code_0_too() -> None:

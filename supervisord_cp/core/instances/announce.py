@@ -33,8 +33,12 @@ def announcements(before: Life, after: Life, now: float) -> Iterator[Event]:
                 "restarts": after.history.restarts,
             },
         )
-    (old, _), (new, reason) = shown(before, now), shown(after, now)
-    if new is old and after.stage is not Stage.ABSENT:
+    (old, old_reason), (new, reason) = shown(before, now), shown(after, now)
+    if new is InstanceState.GATED:
+        # Every start passes the gate; only what holds it up there is worth a word.
+        if reason.code is ReasonCode.NONE or (new is old and reason.code is old_reason.code):
+            return
+    elif new is old and after.stage is not Stage.ABSENT:
         return
     words = render(reason)
     state = "removed" if after.stage is Stage.ABSENT else new.value
