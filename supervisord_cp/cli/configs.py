@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from supervisord_cp.config.findings import Finding
+from supervisord_cp.config.load import Reading
 from supervisord_cp.config.plan import Change, ChangeKind
 from supervisord_cp.errors import SupervisordError
 
@@ -45,7 +47,8 @@ def check(file: Path | None) -> None:
 
     path = find_file(file, os.environ)
     reading = read_file(path)
-    for problem in reading.problems(Level.WARNING, missing_files(reading.record)):
+    on_this_host = (*missing_files(reading.record), *_refusals(reading))
+    for problem in reading.problems(Level.WARNING, on_this_host):
         click.echo(f"warning: {problem}", err=True)
     checked = reading.accepted()
     deployments = _counted(len(checked.deployments), "deployment")
@@ -101,6 +104,21 @@ def plan(file: Path | None, output: str, address: str | None, token_file: Path |
         click.echo(json.dumps([_as_json(change) for change in changes], indent=2))
     else:
         click.echo("\n".join(_plan_lines(changes)))
+
+
+def _refusals(reading: Reading) -> Iterator[Finding]:
+    """What the node's own policy refuses, where the file has it; another node may allow it."""
+    from supervisord_cp.config.launch import launch_spec
+    from supervisord_cp.config.schema import DeploymentConfig
+    from supervisord_cp.engines.allow import refusals
+    from supervisord_cp.model.launch import EngineKind
+
+    if "agent" not in reading.config.tables:
+        return
+    for deployment in reading.record.of(DeploymentConfig):
+        if deployment.value.engine != EngineKind.NONE:
+            for why in refusals(launch_spec(deployment.value), reading.config.agent.allow):
+                yield deployment.warning((), f"cannot run on this file's agent: {why}")
 
 
 def _plan_lines(changes: Sequence[Change]) -> Iterator[str]:

@@ -18,12 +18,23 @@ _EMPTY: Final[DeploymentConfig] = DeploymentConfig(name="")
 def plain(config: Config) -> dict[str, object]:
     """The document that gives this configuration: dicts, lists, strings, numbers, ready for TOML or JSON.
 
-    Keys without a value and keys without an effect are left out. Secrets are not masked.
+    Keys without a value are left out, and those that a deployment's engine has no use for. Secrets are
+    not masked.
     """
-    document = table_of(Config).write(config)
+    document = complete(config)
     document["deployments"] = {
-        deployment.name: _plain_deployment(deployment) for deployment in config.deployments
+        deployment.name: _useful(deployment, document["deployments"][deployment.name])
+        for deployment in config.deployments
     }
+    return document
+
+
+def complete(config: Config) -> dict[str, Any]:
+    """As `plain`, with the keys that an engine has no use for; the same keys for every engine."""
+    document = table_of(Config).write(config)
+    for deployment in config.deployments:
+        if deployment.autoscale is not None or deployment.engine == EngineKind.NONE:
+            del document["deployments"][deployment.name]["replicas"]
     return {key: _without_none(value) for key, value in document.items()}
 
 
@@ -51,15 +62,14 @@ def masked(config: Config) -> Config:
     return replace(config, prometheus=prometheus, deployments=deployments)
 
 
-def _plain_deployment(deployment: DeploymentConfig) -> dict[str, object]:
+def _useful(deployment: DeploymentConfig, document: Mapping[str, object]) -> dict[str, object]:
     """Without what would be refused, or warned of, if it were written."""
-    document = table_of(DeploymentConfig).write(deployment)
-    for key in USELESS[deployment.engine]:
-        if getattr(deployment, key) == getattr(_EMPTY, key):
-            del document[key]
-    if deployment.autoscale is not None or deployment.engine == EngineKind.NONE:
-        del document["replicas"]
-    return document
+    useless = USELESS[deployment.engine]
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in useless or getattr(deployment, key) != getattr(_EMPTY, key)
+    }
 
 
 def _masked_flag(name: str, value: ArgValue) -> ArgValue:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from supervisord_cp.config.effective import masked, plain
+from supervisord_cp.config.effective import complete, masked
 from supervisord_cp.config.findings import dotted
 from supervisord_cp.config.launch import launch_spec
 from supervisord_cp.config.positions import KeyPath
@@ -88,8 +88,8 @@ EFFECTS: Final[Mapping[KeyPath, Effect]] = {
 
 def diff_configs(old: Config, new: Config) -> tuple[Change, ...]:
     """Every difference, deployments first; equal configurations have none."""
-    before, after = plain(old), plain(new)
-    shown = plain(masked(old)), plain(masked(new))
+    before, after = complete(old), complete(new)
+    shown = complete(masked(old)), complete(masked(new))
     return (
         *_deployments(old, new, before, after, shown),
         *_static_instances(before, after, shown),

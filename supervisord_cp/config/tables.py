@@ -65,7 +65,7 @@ class Table:
         )
         return value
 
-    def write(self, value: Any) -> dict[str, object]:
+    def write(self, value: Any) -> dict[str, Any]:
         return {key.name: key.kind.write(getattr(value, key.name)) for key in self.keys.values()}
 
     def _unknown(self, name: str, what: str, site: Site) -> set[str]:

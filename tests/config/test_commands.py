@@ -66,6 +66,18 @@ def test_what_is_suspicious_is_said_and_fine() -> None:
     assert "s3cret" not in result.output
 
 
+def test_what_the_files_own_agent_refuses_is_said() -> None:
+    write(
+        '[agent]\n[deployments.a]\nmodel = "m"\nexecutable = "/opt/vllm"\n[deployments.b]\nengine = "none"\n'
+    )
+    lines = run("check").stderr.splitlines()
+    assert "warning: config.toml:2:14: deployments.a cannot run on this file's agent:" in lines[0]
+    assert lines[0].endswith("/opt/vllm is not in allow.executables")
+    assert lines[1:] == [
+        'warning: config.toml:6:10: deployments.b.engine is "none" and no static instance serves it'
+    ]
+
+
 def test_no_file_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERVISORD_CP_CONFIG", "/none.toml")
     result = run("check")

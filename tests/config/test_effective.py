@@ -124,9 +124,15 @@ def test_what_is_shown_can_be_used_as_it_is() -> None:
     deployment = "b"
     url = "http://h:1"
     """
-    shown = read(toml_text(plain(parse(text + '[agent.allow]\nexecutables = ["serve"]'))))
+    shown = read(toml_text(plain(parse(text))))
     assert shown.problems(Level.ERROR) == ()
     assert shown.problems(Level.WARNING) == ()
+
+
+def test_what_has_no_value_is_shown_empty_where_that_can_be_written() -> None:
+    document = plain(Config())
+    assert document["central"]["tokens_file"] == ""  # type: ignore[index]
+    assert "gpu_cost_per_hour" not in document["agent"]  # type: ignore[operator]
 
 
 def test_secrets_are_masked_and_nothing_else() -> None:

@@ -122,8 +122,8 @@ def test_gpu_cost_is_a_number_or_a_table_by_name() -> None:
 
 
 def test_flags_keep_their_types_and_order() -> None:
-    args = deployment('model = "m"\nargs = { b = true, a = 0.5, c = [1, "x"], d = "" }').args
-    assert list(args.items()) == [("b", True), ("a", 0.5), ("c", [1, "x"]), ("d", "")]
+    args = deployment('model = "m"\nargs = { z = true, x = 0.5, y = [1, "x"], w = "" }').args
+    assert list(args.items()) == [("z", True), ("x", 0.5), ("y", [1, "x"]), ("w", "")]
 
 
 def test_whole_numbers_are_read_as_seconds() -> None:

@@ -78,7 +78,7 @@ def test_one_mistake_is_told_once(text: str) -> None:
         f"{FAKE}args = {{ max-num-batched-tokens = 4, tokenizer = 'x', hf-token = true }}",
         f"{FAKE}env = {{ TOKENIZERS_PARALLELISM = 'false', HF_TOKEN_PATH = '/run/token', API_KEY = '' }}",
         f"{FAKE}gpus = 4\nargs = {{ tensor-parallel-size = 2, pipeline-parallel-size = 2 }}",
-        f"[agent.allow]\nenv = ['A*']\nexecutables = ['x']\n{FAKE}env = {{ AB = 'x' }}\nexecutable = 'x'",
+        f"[agent.allow]\ndev_mode = true\n{FAKE}sleep = 'level1'",
         "[central]\ncontrol_listen = '0.0.0.0:9001'\ntokens_file = 't'",
         "[central]\ncontrol_listen = '127.0.0.1:0'\n[router]\napi_listen = '127.0.0.1:0'",
         f"{FAKE}served_name = 'm'\naliases = ['m']",  # the same name twice within one deployment

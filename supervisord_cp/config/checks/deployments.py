@@ -3,11 +3,11 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Final
 
 from supervisord_cp.config.findings import Finding
 from supervisord_cp.config.masking import looks_secret, secret_flags
+from supervisord_cp.config.owned import is_flag, plain_flag, why_owned_flag, why_owned_variable
 from supervisord_cp.config.schema import AgentConfig, AllowConfig, AutoscaleConfig, DeploymentConfig
 from supervisord_cp.config.sites import Record, Section
 from supervisord_cp.model.fleet import PolicyUse
@@ -17,8 +17,8 @@ Deployment = Section[DeploymentConfig]
 
 USELESS: Final[Mapping[str, tuple[str, ...]]] = {
     EngineKind.VLLM: ("command", "ready_path"),
-    EngineKind.FAKE: ("command", "ready_path"),
-    EngineKind.COMMAND: ("args", "executable"),
+    EngineKind.FAKE: ("command", "executable", "ready_path"),
+    EngineKind.COMMAND: ("executable",),
     EngineKind.NONE: (
         "args",
         "command",
@@ -34,27 +34,6 @@ USELESS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 """Keys that have no effect with an engine."""
-
-OWNED_FLAGS: Final[Mapping[str, str]] = {
-    "host": "engines bind the node's `advertise` address",
-    "port": "the agent chooses one of the node's `ports`",
-    "uds": "routers reach engines over TCP",
-    "api-key": "the agent makes one for each start",
-    "model": "write `model` beside `args`",
-    "served-model-name": "write `served_name` and `aliases` beside `args`",
-    "ssl-keyfile": "routers speak plain HTTP with engines",
-    "ssl-certfile": "routers speak plain HTTP with engines",
-}
-"""Engine flags that are not the user's to set, and why."""
-
-OWNED_VARIABLES: Final[Mapping[str, str]] = {
-    "CUDA_VISIBLE_DEVICES": "the agent gives each replica its GPUs; write `gpus` for how many",
-    "NVIDIA_VISIBLE_DEVICES": "the agent gives each replica its GPUs; write `gpus` for how many",
-    "VLLM_API_KEY": "the agent makes one for each start",
-    "VLLM_PORT": "the agent chooses the engine's ports",
-    "SPT_NOENV": "the agent sets it",
-}
-"""Environment variables that are not the user's to set, and why."""
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PARALLEL_FLAGS: Final = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
@@ -88,6 +67,8 @@ def engine_ignores(deployment: Deployment) -> Iterator[Finding]:
     for key in USELESS[value.engine]:
         if key in deployment.written:
             yield deployment.warning(key, f'has no effect with engine = "{value.engine}"')
+    if value.engine == EngineKind.COMMAND and value.args:
+        yield deployment.error("args", 'cannot be had with engine = "command"', "write them into `command`")
     if value.engine == EngineKind.COMMAND and value.sleep != "none":
         yield deployment.error("sleep", 'cannot be had with engine = "command"', "only vLLM can sleep")
 
@@ -103,22 +84,23 @@ def replicas(deployment: Deployment) -> Iterator[Finding]:
 
 def flags(deployment: Deployment) -> Iterator[Finding]:
     """Flags are the engine's, except those that we set; none is a place for secrets."""
+    seen: set[str] = set()
     for name, value in deployment.value.args.items():
-        plain = name.lstrip("-")
-        if why := OWNED_FLAGS.get(plain.replace("_", "-")):
-            yield deployment.bad_name(("args", name), "cannot be set", why)
-        elif plain != name or not re.fullmatch(r"[^\s=]+", name):
-            yield deployment.bad_name(
-                ("args", name), "is not the name of a flag", f"without dashes: `{plain}`" if plain else ""
-            )
+        key, flag = ("args", name), plain_flag(name)
+        if not is_flag(name):
+            bare = name.lstrip("-")
+            hint = f"without dashes: `{bare}`" if is_flag(bare) else ""
+            yield deployment.bad_name(key, "is not the name of a flag", hint)
+        elif why := why_owned_flag(name):
+            yield deployment.bad_name(key, "cannot be set", why)
+        elif flag in seen:
+            yield deployment.bad_name(key, "is set twice", "dashes and underscores are the same")
         elif isinstance(value, str) and value and looks_secret(name):
-            yield deployment.warning(
-                ("args", name), "is a secret that every user of the host can see", _INSTEAD
-            )
-    for _, flag in secret_flags(deployment.value.command):
-        yield deployment.warning(
-            "command", f"has a secret after {flag}, which every user of the host can see", _INSTEAD
-        )
+            yield deployment.warning(key, "is a secret that every user of the host can see", _INSTEAD)
+        seen.add(flag)
+    for _, secret in secret_flags(deployment.value.command):
+        what = f"has a secret after {secret}, which every user of the host can see"
+        yield deployment.warning("command", what, _INSTEAD)
 
 
 def environment(deployment: Deployment) -> Iterator[Finding]:
@@ -128,7 +110,7 @@ def environment(deployment: Deployment) -> Iterator[Finding]:
             yield deployment.bad_name(
                 ("env", name), "is no name of a variable", "letters, digits and _, no digit first"
             )
-        elif why := OWNED_VARIABLES.get(name):
+        elif why := why_owned_variable(name):
             yield deployment.bad_name(("env", name), "cannot be set", why)
         elif "\0" in value:
             yield deployment.error(("env", name), "has a NUL character")
@@ -169,25 +151,12 @@ def named_policies(record: Record) -> Iterator[Finding]:
             yield policy.error("use", "must be the name of a policy")
 
 
-def node_policy(record: Record) -> Iterator[Finding]:
-    """Where the file has the node's own policy too, both should agree."""
-    if next(record.of(AgentConfig), None) is None:
+def sleep_needs_routes(record: Record) -> Iterator[Finding]:
+    """Where the file has the node's own policy too, it allows the routes that sleep needs."""
+    if next(record.of(AgentConfig), None) is None or record.one(AllowConfig, "agent", "allow").value.dev_mode:
         return
-    section = record.one(AllowConfig, "agent", "allow")
-    if section.broken:
-        return
-    allow = section.value
     for deployment in record.of(DeploymentConfig):
-        value = deployment.value
-        for name in value.env:
-            if not any(fnmatchcase(name, pattern) for pattern in allow.env):
-                yield deployment.warning(("env", name), "is not in agent.allow.env: this node refuses it")
-        program, key = value.executable, "executable"
-        if value.engine == EngineKind.COMMAND and value.command:
-            program, key = value.command[0], "command"
-        if value.engine != EngineKind.NONE and program and program not in allow.executables:
-            yield deployment.warning(key, f"starts {program}, which agent.allow.executables lacks")
-        if value.sleep != "none" and not allow.dev_mode:
+        if deployment.value.sleep != "none":
             yield deployment.warning("sleep", "needs agent.allow.dev_mode = true")
 
 
@@ -215,4 +184,4 @@ def each_deployment(record: Record) -> Iterator[Finding]:
             yield from check(deployment)
 
 
-CHECKS: Final = (each_deployment, bounds, named_policies, node_policy)
+CHECKS: Final = (each_deployment, bounds, named_policies, sleep_needs_routes)
