@@ -1,0 +1,325 @@
+"""An agent's parts in one process: engines in memory, messages in a list."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from supervisord_cp.agent.gate import Gate
+from supervisord_cp.agent.incarnation import Watcher
+from supervisord_cp.agent.instance import Tools
+from supervisord_cp.agent.launch import Launcher
+from supervisord_cp.agent.node import Node
+from supervisord_cp.agent.report import Reporter
+from supervisord_cp.agent.roster import Identity, Roster
+from supervisord_cp.agent.state import StateDir
+from supervisord_cp.clock import Clock, SystemClock
+from supervisord_cp.config.schema import AgentConfig
+from supervisord_cp.engines.base import Capabilities, LaunchContext, LaunchRefused, PreparedLaunch
+from supervisord_cp.model.base import DeviceId, Incarnation, InstanceId
+from supervisord_cp.model.instance import EngineLoad, ExitCause, InstanceState, Phase
+from supervisord_cp.model.launch import DesiredInstance, DesiredNode, Generation, LaunchSpec
+from supervisord_cp.model.node import HostLoad, NodeReport
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
+from supervisord_cp.ports.gpu import GpuReading
+from supervisord_cp.ports.process import ExitStatus, ProcessRecord, SpawnRequest
+from supervisord_cp.wire import messages as m
+
+BOOT = "this-boot"
+REFUSED = Reason(code=ReasonCode.PROBE_FAILED, params={"error": "refused"})
+
+
+class FakeProcess:
+    """A process that ends when a test says so, or when it is stopped and `polite`."""
+
+    def __init__(self, record: ProcessRecord, *, polite: bool = True) -> None:
+        self.record = record
+        self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        self.tree_gone = asyncio.Event()
+        self.stops: list[float] = []
+        self.polite = polite
+        self.closed = False
+
+    async def stop(self, *, grace_s: float) -> None:
+        self.stops.append(grace_s)
+        if self.polite:
+            self.end(ExitStatus(code=0, requested=True))
+
+    async def gone(self) -> None:
+        await self.tree_gone.wait()
+
+    def survivors(self) -> list[int]:
+        return [] if self.tree_gone.is_set() else [self.record.pid, self.record.pid + 1]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def end(self, status: ExitStatus, *, leftovers: bool = False) -> None:
+        if not self.exited.done():
+            self.exited.set_result(status)
+        if not leftovers:
+            self.tree_gone.set()
+
+
+class FakeBackend:
+    """Starts fake processes; refuses a second one while a first is not gone."""
+
+    def __init__(self) -> None:
+        self.requests: list[SpawnRequest] = []
+        self.found: list[FakeProcess] = []
+        """What `find` returns."""
+        self.failure: Exception | None = None
+        self.processes: dict[InstanceId, FakeProcess] = {}
+        self.forgotten: list[InstanceId] = []
+        self.closed = False
+        self._pids = iter(range(1000, 9000, 10))
+
+    async def spawn(self, request: SpawnRequest) -> FakeProcess:
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        old = self.processes.get(request.instance)
+        assert old is None or old.tree_gone.is_set(), "two incarnations at once"
+        self.requests.append(request)
+        process = FakeProcess(record_of(request, next(self._pids)))
+        self.processes[request.instance] = process
+        return process
+
+    async def find(self) -> list[FakeProcess]:
+        for process in self.found:
+            self.processes[process.record.instance] = process
+        return self.found
+
+    def forget(self, instance: InstanceId) -> None:
+        process = self.processes.get(instance)
+        if process is not None and not process.tree_gone.is_set():
+            raise ValueError("not gone yet")
+        self.forgotten.append(instance)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def record_of(request: SpawnRequest, pid: int, boot_id: str = BOOT) -> ProcessRecord:
+    return ProcessRecord(
+        instance=request.instance,
+        incarnation=request.incarnation,
+        nonce=request.nonce,
+        boot_id=boot_id,
+        pid=pid,
+        start_ticks=1,
+        keeper_pid=pid + 5,
+        keeper_start_ticks=1,
+        meta=request.meta,
+    )
+
+
+class FakeEngine:
+    """Kind `fake`; what it says of pages and logs is what a test puts in."""
+
+    kind = "fake"
+    metrics_path = "/metrics"
+
+    def __init__(self) -> None:
+        self.missing = ""
+        self.contexts: list[LaunchContext] = []
+        self.broken_pages = 0
+        self.bad_flag = ""
+
+    def probe(self, executable: str) -> Capabilities:
+        if self.missing:
+            raise LaunchRefused(self.missing)
+        return Capabilities(executable="/bin/fake")
+
+    def prepare(self, spec: LaunchSpec, context: LaunchContext, found: Capabilities) -> PreparedLaunch:
+        if self.bad_flag:
+            raise LaunchRefused(self.bad_flag)
+        self.contexts.append(context)
+        env = {"VLLM_API_KEY": context.api_key} if context.api_key else {}
+        return PreparedLaunch(argv=(found.executable, str(context.port)), env={**spec.env, **env})
+
+    def ready_path(self, spec: LaunchSpec) -> str:
+        return "/health"
+
+    def load(self, page: str) -> EngineLoad:
+        if self.broken_pages:
+            self.broken_pages -= 1
+            raise ValueError("a page that nobody has seen before")
+        return EngineLoad(running=int(page))
+
+    def phase(self, line: str) -> Phase | None:
+        return Phase.LOADING if "loading" in line else None
+
+    def classify(self, code: int | None, signal: int | None, log_tail: str, was_ready: bool) -> ExitCause:
+        return ExitCause.ENGINE_DEAD if was_ready else ExitCause.CONFIGURATION
+
+
+class FakeHttp:
+    """Answers for engines by their addresses."""
+
+    def __init__(self) -> None:
+        self.health_of: dict[str, Reason] = {}
+        self.running: dict[str, int] = {}
+        self.keys: set[str] = set()
+
+    async def health(self, url: str, path: str, key: str) -> Reason:
+        await asyncio.sleep(0)
+        self.keys.add(key)
+        return self.health_of.get(url, NO_REASON)
+
+    async def page(self, url: str, path: str, key: str) -> str | None:
+        await asyncio.sleep(0)
+        return str(self.running.get(url, 0))
+
+
+class FixedGpus:
+    """GPUs that a test sets."""
+
+    def __init__(self, reading: GpuReading | None = None) -> None:
+        self.reading = reading or GpuReading(gpus=())
+
+    async def start(self) -> None:
+        pass
+
+    def read(self) -> GpuReading:
+        return self.reading
+
+    async def stop(self) -> None:
+        pass
+
+
+class FixedHost:
+    def read(self) -> HostLoad:
+        return HostLoad(cpu_count=2)
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """An agent without its daemon."""
+
+    node: Node
+    roster: Roster
+    reporter: Reporter
+    backend: FakeBackend
+    engine: FakeEngine
+    http: FakeHttp
+    gpu: FixedGpus
+    launcher: Launcher
+    state: StateDir
+    sent: list[m.Message]
+    refusing: asyncio.Event
+    """While set, messages are not taken."""
+    taken_ports: set[int] = field(default_factory=set)
+    """Ports on which strangers listen."""
+    counter: int = 0
+
+    @property
+    def reports(self) -> list[NodeReport]:
+        return [message.report for message in self.sent if isinstance(message, m.Report)]
+
+    def take(self, *instances: DesiredInstance, removals: tuple[str, ...] = ()) -> None:
+        """A desired state from central."""
+        self.counter += 1
+        self.node.take(
+            DesiredNode(
+                node="n",
+                generation=Generation(epoch="e", counter=self.counter),
+                acknowledged=1,
+                instances=instances,
+                removals=tuple(map(InstanceId, removals)),
+            )
+        )
+
+    def state_of(self, name: str) -> InstanceState | None:
+        instance = self.roster.instances.get(InstanceId(name))
+        return None if instance is None else instance.status().state
+
+    def url_of(self, name: str) -> str:
+        return self.roster.instances[InstanceId(name)].status().url
+
+
+@contextmanager
+def assembled(
+    folder: Path,
+    *,
+    backend: FakeBackend | None = None,
+    loopback: bool = True,
+    clock: Clock | None = None,
+    environ: Mapping[str, str] | None = None,
+    gpu: FixedGpus | None = None,
+    device_kind: str = "cpu",
+    engine_kind: str = "fake",
+    **config: Any,
+) -> Iterator[Parts]:
+    """Parts put together as the daemon does, with `keep` running."""
+    config = {"state_dir": folder, "log_dir": folder, "ports": (100, 109), "max_parallel_starts": 4, **config}
+    agent = AgentConfig(**config)
+    clock = clock or SystemClock()
+    gpu = gpu or FixedGpus()
+    backend, engine, http = backend or FakeBackend(), FakeEngine(), FakeHttp()
+    slots = tuple(DeviceId(f"slot-{number}") for number in range(4)) if device_kind == "cpu" else ()
+    roster = Roster(Identity(name="n", device_kind=device_kind, slots=slots), gpu)
+    state = StateDir(folder, boot_id=BOOT)
+    launcher = Launcher(
+        agent,
+        engines={engine_kind: engine},
+        loopback=loopback,
+        device_kind=device_kind,
+        device_indexes=roster.device_indexes,
+        environ=environ or {"PATH": "/bin"},
+    )
+    taken_ports: set[int] = set()
+    gate = Gate(
+        roster,
+        ports=agent.ports,
+        max_loading=agent.max_parallel_starts,
+        port_free=lambda port: port not in taken_ports,
+    )
+    tools = Tools(
+        clock=clock,
+        random=Random(1),
+        backend=backend,
+        launcher=launcher,
+        gate=gate,
+        watcher=Watcher(http=http, clock=clock, boot_id=BOOT),  # type: ignore[arg-type]
+        state=state,
+    )
+    sent: list[m.Message] = []
+    refusing = asyncio.Event()
+
+    def send(message: m.Message) -> bool:
+        if not refusing.is_set():
+            sent.append(message)
+        return not refusing.is_set()
+
+    reporter = Reporter(roster, gpu=gpu, host=FixedHost(), clock=clock, send=send)
+    node = Node(roster, tools, reporter)
+    parts = Parts(
+        node=node,
+        roster=roster,
+        reporter=reporter,
+        backend=backend,
+        engine=engine,
+        http=http,
+        gpu=gpu,
+        launcher=launcher,
+        state=state,
+        sent=sent,
+        refusing=refusing,
+        taken_ports=taken_ports,
+    )
+    keep = asyncio.get_running_loop().create_task(node.keep())
+    try:
+        yield parts
+    finally:
+        keep.cancel()
+        reporter.close()
+        node.close()
+
+
+def incarnation(parts: Parts, name: str) -> Incarnation:
+    """The present one of an instance."""
+    return parts.roster.instances[InstanceId(name)].status().incarnation

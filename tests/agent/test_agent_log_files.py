@@ -1,0 +1,169 @@
+"""Reading logs that are rotated under the reader."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from supervisord_cp.agent import log_files
+from supervisord_cp.agent.log_files import LogFollower, last_lines, tail_text
+from supervisord_cp.agent.logs import NoLog, read_log
+
+
+class Log:
+    """A log as a keeper writes it."""
+
+    def __init__(self, path: Path, files: int = 5) -> None:
+        self.path = path
+        self._files = files
+
+    def write(self, text: str) -> None:
+        with self.path.open("a") as file:
+            file.write(text)
+
+    def rotate(self) -> None:
+        for number in range(self._files - 1, 0, -1):
+            older = self.path.with_name(f"{self.path.name}.{number}")
+            if older.exists():
+                older.rename(self.path.with_name(f"{self.path.name}.{number + 1}"))
+        self.path.rename(self.path.with_name(f"{self.path.name}.1"))
+        self.path.touch()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "x.log")
+
+
+def drain(follower: LogFollower) -> str:
+    pieces = []
+    while piece := follower.read():
+        pieces.append(piece)
+    return b"".join(pieces).decode()
+
+
+def test_a_follower_loses_nothing_over_rotations(log: Log) -> None:
+    log.write("before\n")
+    follower = LogFollower(log.path, from_end=True)
+    log.write("1\n")
+    assert drain(follower) == "1\n"
+    log.write("2\n")
+    log.rotate()
+    log.write("3\n")
+    log.rotate()
+    log.write("4\n")
+    log.rotate()
+    assert drain(follower) == "2\n3\n4\n"
+    log.write("5\n")
+    assert drain(follower) == "5\n"
+    follower.close()
+
+
+def test_a_follower_waits_for_a_log_and_survives_its_emptying(log: Log) -> None:
+    follower = LogFollower(log.path)
+    assert drain(follower) == ""
+    log.write("first\n")
+    assert drain(follower) == "first\n"
+    log.path.write_text("")
+    assert drain(follower) == ""
+    log.write("new\n")
+    assert drain(follower) == "new\n"
+    follower.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.sampled_from(["write", "rotate", "read"]), max_size=30),
+    lines=st.integers(0, 40),
+)
+def test_tail_and_follower_together_are_the_log(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], lines: int
+) -> None:
+    log = Log(tmp_path_factory.mktemp("log") / "x.log", files=100)
+    written: list[str] = []
+
+    def write() -> None:
+        written.append(f"line {len(written)}\n")
+        log.write(written[-1])
+
+    for step in steps:
+        write() if step == "write" else log.rotate() if step == "rotate" and log.path.exists() else None
+    if not log.path.exists():
+        log.path.touch()
+    follower = LogFollower(log.path, from_end=True)
+    tail = last_lines(log.path, lines, before=follower.start).decode()
+    assert tail == "".join(written[len(written) - lines :] if lines < len(written) else written)
+    seen = len(written)
+    read = ""
+    for step in steps:
+        if step == "write":
+            write()
+        elif step == "rotate":
+            log.rotate()
+        else:
+            read += drain(follower)
+    read += drain(follower)
+    follower.close()
+    assert read == "".join(written[seen:])
+
+
+def test_last_lines_over_blocks_and_files(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_files, "BLOCK", 7)
+    lines = [f"{'x' * number}\n" for number in range(20)]
+    log.write("".join(lines[:10]))
+    log.rotate()
+    log.write("".join(lines[10:]) + "unfinished")
+    for count in range(22):
+        whole = [*lines, "unfinished"]
+        assert last_lines(log.path, count).decode() == "".join(whole[len(whole) - count :] if count else [])
+    assert last_lines(log.path, 100).decode() == "".join([*lines, "unfinished"])
+    assert last_lines(log.path.with_name("nothing"), 5) == b""
+
+
+def test_tail_text_begins_with_a_line(log: Log) -> None:
+    assert tail_text(log.path, 10) == ""
+    log.write("first line\nsecond\n")
+    assert tail_text(log.path, 100) == "first line\nsecond\n"
+    assert tail_text(log.path, 10) == "second\n"
+
+
+async def take(pieces: AsyncGenerator[str, None], enough: str) -> str:
+    text = ""
+    async with asyncio.timeout(10):
+        while enough not in text:
+            text += await anext(pieces)
+    return text
+
+
+@pytest.mark.asyncio
+async def test_read_log(log: Log) -> None:
+    with pytest.raises(NoLog, match=r"x\.log"):
+        await anext(read_log(log.path, lines=5, follow=False, previous=False))
+    log.write("a\nb\nc\n")
+    assert [piece async for piece in read_log(log.path, lines=2, follow=False, previous=False)] == ["b\nc\n"]
+    log.path.with_name("x.log.previous").write_text("old\n")
+    assert [piece async for piece in read_log(log.path, lines=9, follow=True, previous=True)] == ["old\n"]
+    following = read_log(log.path, lines=1, follow=True, previous=False)
+    assert await take(following, "c\n") == "c\n"
+    log.write("d\n")
+    log.rotate()
+    log.write("e\n")
+    assert await take(following, "e\n") == "d\ne\n"
+    await following.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_character_that_comes_in_two_pieces(log: Log) -> None:
+    log.write("x\n")
+    following = read_log(log.path, lines=0, follow=True, previous=False)
+    waiting = asyncio.create_task(take(following, "ü"))
+    await asyncio.sleep(0)
+    with log.path.open("ab") as file:
+        file.write("ü\n".encode()[:1])
+    with log.path.open("ab") as file:
+        file.write("ü\n".encode()[1:])
+    assert "�" not in await waiting
+    await following.aclose()
