@@ -48,6 +48,37 @@ class ReasonCode(StrEnum):
     GPU_BUDGET = "gpu_budget"
     SETTLING = "settling"
     HOLD = "hold"
+    # what a scaler saw
+    TARGET = "target"
+    WITHIN_TOLERANCE = "within_tolerance"
+    UNREADY_REPLICAS = "unready_replicas"
+    NO_TRAFFIC = "no_traffic"
+    SIGNAL_MISSING = "signal_missing"
+    SIGNAL_STALE = "signal_stale"
+    SIGNAL_NAN = "signal_nan"
+    STABLE_WINDOW = "stable_window"
+    PANIC_WINDOW = "panic_window"
+    ZERO_GRACE = "zero_grace"
+    QUEUE = "queue"
+    QUEUE_CLEARS = "queue_clears"
+    NO_SLO = "no_slo"
+    SCHEDULE = "schedule"
+    NO_WALL_CLOCK = "no_wall_clock"
+    SCALER_FAILED = "scaler_failed"
+    # what the envelope made of it
+    POLICY_MIN = "policy_min"
+    POLICY_MAX = "policy_max"
+    STABILIZED_UP = "stabilized_up"
+    STABILIZED_DOWN = "stabilized_down"
+    RATE_UP = "rate_up"
+    RATE_DOWN = "rate_down"
+    SCALING_DISABLED = "scaling_disabled"
+    PENDING = "pending"
+    SHRINK_UNSAFE = "shrink_unsafe"
+    SHRINK_UNKNOWN = "shrink_unknown"
+    IDLE_WAIT = "idle_wait"
+    WAKE = "wake"
+    GPU_SHARE = "gpu_share"
     # why a replica cannot be placed
     NO_NODES = "no_nodes"
     NO_FREE_DEVICE = "no_free_device"
@@ -106,6 +137,35 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.GPU_BUDGET: "lowered to {replicas}: the fleet's GPU budget is {limit}",
     ReasonCode.SETTLING: "waiting for agents to report before anything is started",
     ReasonCode.HOLD: "held: {why}",
+    ReasonCode.TARGET: "{signal} is {value}, its target {target}",
+    ReasonCode.WITHIN_TOLERANCE: "{signal} is {value}, close enough to its target {target}",
+    ReasonCode.UNREADY_REPLICAS: "{signal} is {value}, its target {target}; replicas that do not report decide",
+    ReasonCode.NO_TRAFFIC: "no request is queued, in flight or arriving",
+    ReasonCode.SIGNAL_MISSING: "no data: {signal}: {detail}",
+    ReasonCode.SIGNAL_STALE: "no data: {signal} is {age} s old",
+    ReasonCode.SIGNAL_NAN: "no data: {signal} is not a number",
+    ReasonCode.STABLE_WINDOW: "{signal} is {value} over {window} s, {target} per replica",
+    ReasonCode.PANIC_WINDOW: "panic: {signal} is {value} over {window} s, {target} per replica",
+    ReasonCode.ZERO_GRACE: "no traffic for {window} s; not at zero yet",
+    ReasonCode.QUEUE: "{queued} tokens wait, {arriving} tokens/s arrive, {capacity} tokens/s per replica",
+    ReasonCode.QUEUE_CLEARS: "the queue clears in {seconds} s, before a new replica would be ready",
+    ReasonCode.NO_SLO: "no time to first token is asked for",
+    ReasonCode.SCHEDULE: "the schedule asks for {min} to {max}",
+    ReasonCode.NO_WALL_CLOCK: "the time of day is not known",
+    ReasonCode.SCALER_FAILED: "{policy} failed: {error}",
+    ReasonCode.POLICY_MIN: "raised to the minimum of {limit} that {policy} sets for now",
+    ReasonCode.POLICY_MAX: "lowered to the maximum of {limit} that {policy} sets for now",
+    ReasonCode.STABILIZED_UP: "no more than {replicas}: no more were asked for all the last {seconds} s",
+    ReasonCode.STABILIZED_DOWN: "no fewer than {replicas}: as many were asked for in the last {seconds} s",
+    ReasonCode.RATE_UP: "no more than {replicas} at once, by the rate limits",
+    ReasonCode.RATE_DOWN: "no fewer than {replicas} at once, by the rate limits",
+    ReasonCode.SCALING_DISABLED: "scaling {direction} is disabled",
+    ReasonCode.PENDING: "no more than {replicas}: {starting} are starting, and demand is what they are for",
+    ReasonCode.SHRINK_UNSAFE: "no fewer than {replicas}: fewer could not carry a load of {load}",
+    ReasonCode.SHRINK_UNKNOWN: "no fewer: whether fewer could carry the load is unknown",
+    ReasonCode.IDLE_WAIT: "the last replica stays: idle for {idle} of {seconds} s",
+    ReasonCode.WAKE: "woken: {queued} requests wait",
+    ReasonCode.GPU_SHARE: "lowered to {replicas}: the deployment's share is {limit} GPUs",
     ReasonCode.NO_NODES: "no node is connected",
     ReasonCode.NO_FREE_DEVICE: "no free device: {wanted} needed on one node, at most {free} free",
     ReasonCode.NODE_CONSTRAINT: "no node matches {nodes}",
