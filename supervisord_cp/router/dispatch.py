@@ -79,7 +79,7 @@ class Dispatcher:
         self.pools = Pools(clock)
         self.credentials = Credentials()
         self.credentials.ours = keys.required
-        self.fleet = Fleet(queue_requests=config.queue_requests, queue_bytes=config.queue_bytes)
+        self.fleet = Fleet(queue_requests=config.queue_requests, queue_bytes=config.queue_bytes, rng=rng)
         self.metrics = RouterMetrics()
         self.draining = False
         self._flows: set[Flow] = set()
@@ -91,7 +91,7 @@ class Dispatcher:
         self._call_later = call_later
         self._created = created
         self._watcher = watcher
-        self._placement = Placement(config, self.fleet, self.metrics, rng=rng, reject=self._reject)
+        self._placement = Placement(config, self.fleet, self.metrics, self._reject)
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(6).hex()
 

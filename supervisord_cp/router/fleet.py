@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.core.routing.ejection import Ejections
@@ -27,7 +28,7 @@ _DEFAULT_POLICY: Final = (PolicyUse(use="load_balanced"),)
 class Fleet:
     """Changes with snapshots and with what connections tell; asks nobody and waits for nothing."""
 
-    def __init__(self, *, queue_requests: int, queue_bytes: int) -> None:
+    def __init__(self, *, queue_requests: int, queue_bytes: int, rng: Random) -> None:
         self.table = RoutingTable()
         self.ledger = Ledger()
         self.ejections = Ejections()
@@ -37,6 +38,7 @@ class Fleet:
         self.policy_failures: dict[str, int] = {}
         self._queue_requests = queue_requests
         self._queue_bytes = queue_bytes
+        self._rng = rng
 
     def apply(self, snapshot: FleetSnapshot, now: float) -> "list[Lane[Flow]]":
         """Take over a snapshot. Returns the lanes of deployments that it no longer has."""
@@ -102,7 +104,7 @@ class Fleet:
         lane = self.lanes.get(deployment.name)
         if lane is None:
             line: WaitingLine[Flow] = WaitingLine(most=self._queue_requests, most_bytes=self._queue_bytes)
-            return Lane(deployment, self._pipeline(deployment), line)
+            return Lane(deployment, self._pipeline(deployment), line, self._rng)
         if lane.deployment.router != deployment.router:
             lane.pipeline = self._pipeline(deployment)
         lane.deployment = deployment

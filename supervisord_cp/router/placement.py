@@ -1,7 +1,6 @@
 """When and where: a request goes to an instance with room, or waits for one in its deployment's line."""
 
 from collections.abc import Callable
-from random import Random
 from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.config.schema import RouterConfig
@@ -28,12 +27,9 @@ Reject = Callable[["Flow", RejectReason, str], None]
 class Placement:
     """Looks at lanes and decides for one request, or for all that wait."""
 
-    def __init__(
-        self, config: RouterConfig, fleet: Fleet, metrics: RouterMetrics, *, rng: Random, reject: Reject
-    ) -> None:
+    def __init__(self, config: RouterConfig, fleet: Fleet, metrics: RouterMetrics, reject: Reject) -> None:
         self._fleet = fleet
         self._metrics = metrics
-        self._rng = rng
         self._reject = reject
         self._queue_timeout_s = config.queue_timeout_s
         self._hold_timeout_s = config.hold_timeout_s
@@ -50,7 +46,7 @@ class Placement:
                 return
             flow.pin = None
         if again or not lane.line:
-            account = lane.choose(flow.request, self._rng, now, fail_open=not again)
+            account = lane.choose(flow.request, now, fail_open=not again)
             if account is not None:
                 flow.dispatch(account, now)
                 return
@@ -59,7 +55,7 @@ class Placement:
     def pump(self, lane: "Lane[Flow]", now: float) -> None:
         """Send out what waits, from the front, as long as there is room."""
         while (flow := lane.line.first()) is not None:
-            account = lane.choose(flow.request, self._rng, now)
+            account = lane.choose(flow.request, now)
             if account is None:
                 break
             lane.line.remove(flow)

@@ -16,4 +16,5 @@ def best_score(
     best = max(scores)
     if scores.count(best) == 1:
         return scores.index(best)
-    return context.rng.choice([i for i, score in enumerate(scores) if score == best])
+    ties = [i for i, score in enumerate(scores) if score == best]
+    return ties[int(context.rng.random() * len(ties))]

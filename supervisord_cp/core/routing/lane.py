@@ -18,6 +18,7 @@ from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.model.router import DeploymentDemand
 from supervisord_cp.policy.routing import RouteContext
 
+_NOTABLE: Final = 0.01
 _LEAVING: Final = (InstanceState.DRAINING, InstanceState.STOPPING)
 _COMING: Final = (
     InstanceState.GATED,
@@ -32,7 +33,9 @@ _COMING: Final = (
 class Lane(Generic[Item]):
     """Its parts change with the snapshot; it itself lives as long as the deployment."""
 
-    def __init__(self, deployment: RoutedDeployment, pipeline: Pipeline, line: WaitingLine[Item]) -> None:
+    def __init__(
+        self, deployment: RoutedDeployment, pipeline: Pipeline, line: WaitingLine[Item], rng: Random
+    ) -> None:
         self.deployment = deployment
         self.pipeline = pipeline
         self.line: Final = line
@@ -47,6 +50,7 @@ class Lane(Generic[Item]):
         self._accounts: dict[Incarnation, Account] = {}
         self._routable: list[Account] = []
         self._usable: list[Account] = []
+        self._context = RouteContext(rng=rng, request_tokens=self.work.request_tokens)
 
     def refresh(
         self, instances: Sequence[RoutedInstance], ledger: Ledger, ejections: Ejections, now: float
@@ -75,9 +79,7 @@ class Lane(Generic[Item]):
         """Whether a request could go out now."""
         return any(account.has_room(now) for account in self._usable)
 
-    def choose(
-        self, request: RoutingRequest, rng: Random, now: float, *, fail_open: bool = False
-    ) -> Account | None:
+    def choose(self, request: RoutingRequest, now: float, *, fail_open: bool = False) -> Account | None:
         """Where the request goes; None when no instance has room.
 
         `fail_open`: when every instance is ejected, choose among them all the same (suspect ourselves).
@@ -86,9 +88,15 @@ class Lane(Generic[Item]):
         roomy = [account for account in accounts if account.has_room(now)]
         if len(roomy) < 2:
             return roomy[0] if roomy else None
-        context = RouteContext(rng=rng, request_tokens=self.work.request_tokens)
-        chosen = self.pipeline.choose(request, [account.candidate for account in roomy], context)
+        chosen = self.pipeline.choose(request, [account.candidate for account in roomy], self._known())
         return self._accounts[chosen.instance.incarnation]
+
+    def _known(self) -> RouteContext:
+        """The context of a decision; made again when a mean has moved, not for every request."""
+        tokens = self.work.request_tokens
+        if abs(tokens - self._context.request_tokens) > _NOTABLE * tokens:
+            self._context = RouteContext(rng=self._context.rng, request_tokens=tokens)
+        return self._context
 
     def pinned(self, incarnation: Incarnation) -> Account | None:
         """The account of one incarnation, if it still serves (draining too: what it stores is there only)."""

@@ -1,7 +1,7 @@
 """The end of an answer: enough of it is kept to read what the engine counted, once, when it is over."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -9,17 +9,20 @@ from supervisord_cp.core.routing.estimate import Usage
 
 _MOST: Final = 6 * 1024
 _KEPT: Final = 3 * 1024
-_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
+_USAGE: Final = re.compile(rb'"usage"\s*+:\s*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
 _ERROR_EVENT: Final = re.compile(rb'(?:^|\n)data: ?\{\s*"error"')
 
 
 class _Counts(msgspec.Struct):
     """OpenAI's names and Anthropic's."""
 
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    input_tokens: Any = None
-    output_tokens: Any = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+_decoder: Final = msgspec.json.Decoder(_Counts)
 
 
 class Tail:
@@ -42,18 +45,12 @@ class Tail:
 
     def usage(self) -> Usage | None:
         """The last `usage` object in it, if there is a whole one."""
-        text = b"".join(self._pieces)
-        if b'"usage"' not in text:
-            return None
-        for found in reversed(_USAGE.findall(text)):
-            try:
-                counts = msgspec.json.decode(found, type=_Counts)
-            except msgspec.DecodeError:
-                continue
-            return Usage(
-                prompt_tokens=_count(counts.prompt_tokens, counts.input_tokens),
-                completion_tokens=_count(counts.completion_tokens, counts.output_tokens),
-            )
+        text = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        at = len(text)
+        while (at := text.rfind(b'"usage"', 0, at)) >= 0:
+            found = _USAGE.match(text, at)
+            if found is not None:
+                return _usage(found[1])
         return None
 
     def failed(self) -> bool:
@@ -61,5 +58,12 @@ class Tail:
         return _ERROR_EVENT.search(b"".join(self._pieces)) is not None
 
 
-def _count(*values: Any) -> int:
-    return next((value for value in values if type(value) is int and value >= 0), 0)
+def _usage(text: bytes) -> Usage | None:
+    try:
+        counts = _decoder.decode(text)
+    except msgspec.DecodeError:
+        return None
+    return Usage(
+        prompt_tokens=max(0, counts.prompt_tokens or counts.input_tokens or 0),
+        completion_tokens=max(0, counts.completion_tokens or counts.output_tokens or 0),
+    )

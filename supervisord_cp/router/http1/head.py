@@ -124,8 +124,10 @@ def parse_response(block: bytes) -> ResponseHead | None:
     except BadFields:
         return None
     head.values = values
-    options = connection_options(values)
-    head.keep_alive = b"close" not in options if head.http11 else b"keep-alive" in options
+    head.keep_alive = head.http11
+    if b"connection" in values:
+        options = connection_options(values)
+        head.keep_alive = b"close" not in options if head.http11 else b"keep-alive" in options
     head.length = None
     head.chunked = b"transfer-encoding" in values
     if head.chunked:
