@@ -1,0 +1,301 @@
+"""What all generating endpoints share: models, limits, and sequences with their faults applied."""
+
+import asyncio
+import os
+import time
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisord_cp.engines.fake.bodies import ApiError, Body, bad_request, optional
+from supervisord_cp.engines.fake.engine import DEAD, Delta, Engine, EngineDead, Generation, QueueFull, Work
+from supervisord_cp.engines.fake.faults import Faults, StreamFailed
+from supervisord_cp.engines.fake.http1 import Request
+from supervisord_cp.engines.fake.options import Options
+from supervisord_cp.engines.fake.text import tokenize
+
+BUSY: Final = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
+BACKLOG: Final = "The engine has reached its prefill token backlog limit. Please try again later or on a different instance."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One prompt, as text and as tokens."""
+
+    text: str
+    ids: Sequence[int]
+
+    @classmethod
+    def of(cls, text: str) -> "Prompt":
+        return cls(text=text, ids=tokenize(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """The parameters of a request that change what comes back."""
+
+    max_tokens: int | None = None
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    priority: int = 0
+    salt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A whole answer."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    stop_reason: str | None
+
+
+class Service:
+    """The engine as the endpoints see it."""
+
+    def __init__(self, options: Options, engine: Engine, faults: Faults, version: str) -> None:
+        self.options: Final = options
+        self.engine: Final = engine
+        self.faults: Final = faults
+        self.version: Final = version
+        self.created: Final = int(time.time())
+        self.adapters: Final[dict[str, str]] = {}
+        """LoRA adapters: name to path."""
+        self.fingerprint: Final = f"vllm-{version}-{zlib.crc32(options.model.encode()):08x}"
+
+    def model(self, body: Body) -> str:
+        """The model that a request asks for; without one, the first.
+
+        Raises:
+            ApiError: 404, it is not served here.
+        """
+        name: str = optional(body, "model", str, "") or self.options.served_names[0]
+        if name in self.options.served_names or name in self.adapters:
+            return name
+        known = ", ".join(self.options.served_names)
+        raise ApiError(
+            404, f"The model `{name}` does not exist. Valid aliases: {known}.", "NotFoundError", "model"
+        )
+
+    def works(self, prompts: Sequence[Prompt], sampling: Sampling, request_id: str) -> list[Work]:
+        """One sequence per prompt and choice, in the order of their indexes.
+
+        Raises:
+            ApiError: a prompt leaves no room for an answer.
+        """
+        works = []
+        for prompt in prompts:
+            room = self.room(len(prompt.ids))
+            wanted = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
+            works += [
+                Work(
+                    prompt=prompt.text, prompt_ids=prompt.ids, max_tokens=wanted, choice=choice, stop=sampling.stop,
+                    natural_end=not sampling.ignore_eos, priority=sampling.priority, salt=sampling.salt,
+                    request_id=request_id,
+                )
+                for choice in range(sampling.n)
+            ]  # fmt: skip
+        return works
+
+    def room(self, prompt_tokens: int) -> int:
+        """How many tokens an answer to such a prompt can have, at least one."""
+        limit = self.options.max_model_len
+        if prompt_tokens >= limit:
+            raise bad_request(
+                f"This model's maximum context length is {limit} tokens. However, your prompt contains at least "
+                f"{prompt_tokens} input tokens, which exceeds this limit even without any output tokens. "
+                "Please reduce the length of the input prompt.",
+                "input_tokens",
+                prompt_tokens,
+            )
+        return limit - prompt_tokens
+
+    def start(self, works: Sequence[Work]) -> list[Generation]:
+        """Sequences in the engine; `stop` them whatever happens.
+
+        Raises:
+            ApiError: the engine is full or dead. None is left in it then.
+        """
+        generations: list[Generation] = []
+        try:
+            for work in works:
+                generations.append(self._submit(work))
+        except ApiError:
+            self.stop(generations)
+            raise
+        self.engine.telemetry.observe("request_params_n", len(works))
+        return generations
+
+    def stop(self, generations: Sequence[Generation]) -> None:
+        """Abort what has not ended."""
+        for generation in generations:
+            self.engine.close(generation)
+
+    def refuse(self) -> None:
+        """Raise the error that the knobs ask for, if they do."""
+        status = self.faults.refusal()
+        if status is not None:
+            kind = "InternalServerError" if status >= 500 else "BadRequestError"
+            raise ApiError(status, "Internal server error", kind)
+
+    async def deltas(self, generation: Generation) -> AsyncIterator[Delta]:
+        """A sequence's deltas, with the stream faults after each.
+
+        Raises:
+            EngineDead, StreamFailed, CutConnection: what the stream ends with instead.
+        """
+        tokens = 0
+        async for delta in generation.deltas():
+            yield delta
+            tokens += len(delta.token_ids)
+            self.faults.after_token(tokens)
+
+    async def merged(self, generations: Sequence[Generation]) -> AsyncIterator[tuple[int, Delta]]:
+        """The deltas of several sequences with their indexes, as they come."""
+        if len(generations) == 1:
+            async for delta in self.deltas(generations[0]):
+                yield 0, delta
+            return
+        queue: asyncio.Queue[tuple[int, Delta] | Exception | None] = asyncio.Queue()
+
+        async def pump(index: int, generation: Generation) -> None:
+            try:
+                async for delta in self.deltas(generation):
+                    queue.put_nowait((index, delta))
+                queue.put_nowait(None)
+            except Exception as error:
+                queue.put_nowait(error)
+
+        tasks = [asyncio.create_task(pump(index, generation)) for index, generation in enumerate(generations)]
+        try:
+            missing = len(tasks)
+            while missing:
+                item = await queue.get()
+                if item is None:
+                    missing -= 1
+                elif isinstance(item, Exception):
+                    raise item
+                else:
+                    yield item
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def results(self, works: Sequence[Work]) -> list[Result]:
+        """Whole answers.
+
+        Raises:
+            ApiError: the engine is full or dead, or a fault says so.
+        """
+        texts: list[list[str]] = [[] for _ in works]
+        ids: list[list[int]] = [[] for _ in works]
+        ends = [Delta("", ())] * len(works)
+        generations = self.start(works)
+        try:
+            async for index, delta in self.merged(generations):
+                texts[index].append(delta.text)
+                ids[index] += delta.token_ids
+                ends[index] = delta
+        except (EngineDead, StreamFailed) as error:
+            raise ApiError(500, str(error), "InternalServerError") from None
+        finally:
+            self.stop(generations)
+        return [
+            Result("".join(text), tuple(tokens), end.finish_reason or "stop", end.stop_reason)
+            for text, tokens, end in zip(texts, ids, ends, strict=True)
+        ]
+
+    def usage(self, prompts: Sequence[Prompt], completion: int) -> Body:
+        """The usage of a request."""
+        prompt = sum(len(item.ids) for item in prompts)
+        return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
+
+    def _submit(self, work: Work) -> Generation:
+        try:
+            return self.engine.submit(work)
+        except QueueFull as error:
+            message = BUSY if str(error) == "max_num_queued_reqs" else BACKLOG
+            raise ApiError(503, message, "Service Unavailable") from None
+        except EngineDead:
+            raise ApiError(500, DEAD, "InternalServerError") from None
+
+
+def request_id(request: Request, body: Body) -> str:
+    """The client's id of a request, or a new one."""
+    given = request.headers.get("x-request-id") or body.get("request_id")
+    return str(given) if given else new_id()
+
+
+def new_id() -> str:
+    """Sixteen random hexadecimal digits."""
+    return os.urandom(8).hex()
+
+
+def now() -> int:
+    """Wall-clock seconds."""
+    return int(time.time())
+
+
+def read_sampling(request: Request, body: Body, options: Options, max_tokens: int | None) -> Sampling:
+    """The sampling parameters of a body; `max_tokens` was found by the endpoint.
+
+    Raises:
+        ApiError: one is out of range.
+    """
+    if max_tokens is not None:
+        _check_max_tokens(max_tokens, options.max_model_len)
+    temperature = optional(body, "temperature", float, 1.0)
+    if temperature < 0:
+        raise bad_request(f"temperature must be non-negative, got {temperature}.", "temperature", temperature)
+    n = optional(body, "n", int, 1)
+    if n < 1:
+        raise bad_request(f"n must be at least 1, got {n}.", "n", n)
+    if n > 1 and temperature == 0:
+        raise bad_request(f"n must be 1 when using greedy sampling, got {n}.")
+    header = request.headers.get("x-vllm-priority", "")
+    priority = int(header) if header.lstrip("-").isdecimal() else optional(body, "priority", int, 0)
+    if priority and not options.priority_scheduling:
+        raise bad_request(f"Got priority {priority} but Priority scheduling is not enabled.")
+    salt = optional(body, "cache_salt", str, "")
+    return Sampling(
+        max_tokens=max_tokens, n=n, stop=_stops(body.get("stop")), priority=priority,
+        ignore_eos=optional(body, "ignore_eos", bool, False), salt=zlib.crc32(salt.encode(errors="replace")) if salt else 0,
+    )  # fmt: skip
+
+
+def content_text(content: Any) -> str:
+    """The text of a message's content: a string, or parts of which those that are no text stand for themselves."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(map(_part_text, content))
+    return str(content)
+
+
+def _part_text(part: Any) -> str:
+    if isinstance(part, dict) and isinstance(part.get("text"), str):
+        text: str = part["text"]
+        return text
+    return str(part)
+
+
+def _check_max_tokens(value: int, limit: int) -> None:
+    if value < 1:
+        raise bad_request(f"max_tokens must be at least 1, got {value}.", "max_tokens", value)
+    if value > limit:
+        raise bad_request(
+            f"max_tokens={value} cannot be greater than max_model_len={limit}. Please request fewer output tokens.",
+            "max_tokens",
+            value,
+        )
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    stops = [value] if isinstance(value, str) else value or []
+    return tuple(stop for stop in stops if isinstance(stop, str) and stop)
