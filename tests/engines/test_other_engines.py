@@ -1,5 +1,9 @@
 """The fake engine, any other server by its command, and the registry."""
 
+import contextlib
+import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +12,7 @@ import pytest
 
 from supervisord_cp.engines.base import Capabilities, LaunchRefused
 from supervisord_cp.engines.command import CommandEngine
+from supervisord_cp.engines.environment import base_environment
 from supervisord_cp.engines.fake_launch import FakeEngine
 from supervisord_cp.engines.registry import all_engines
 from supervisord_cp.model.base import DeviceId
@@ -127,3 +132,39 @@ def test_the_fake_takes_our_flags() -> None:
     )
     assert ended.returncode == 2
     assert "unrecognized arguments: --no-such-flag 1" in ended.stderr.splitlines()[-1]
+
+
+def run_fake(port: int, faults: dict[str, object]) -> "subprocess.Popen[str]":
+    engine = FakeEngine()
+    asked = spec(EngineKind.FAKE, env={"FAKE_VLLM": json.dumps(faults)})
+    prepared = engine.prepare(asked, context(port=port), engine.probe(""))
+    return subprocess.Popen(
+        prepared.argv,
+        env={**base_environment(os.environ), **prepared.env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [
+        ("configuration", ExitCause.CONFIGURATION),
+        ("gated_repo", ExitCause.MODEL_ACCESS),
+        ("cuda_oom", ExitCause.GPU_MEMORY),
+        ("silent", ExitCause.UNKNOWN),
+    ],
+)
+def test_the_fakes_failures_are_told_apart(failure: str, cause: ExitCause) -> None:
+    server = run_fake(1, {"fail_start": failure})
+    try:
+        log, _ = server.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+    assert server.returncode == 1
+    assert FakeEngine().classify(server.returncode, None, log, was_ready=False) is cause, log
