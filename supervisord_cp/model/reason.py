@@ -139,7 +139,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.HOLD: "held: {why}",
     ReasonCode.TARGET: "{signal} is {value}, its target {target}",
     ReasonCode.WITHIN_TOLERANCE: "{signal} is {value}, close enough to its target {target}",
-    ReasonCode.UNREADY_REPLICAS: "{signal} is {value}, its target {target}; replicas that do not report decide",
+    ReasonCode.UNREADY_REPLICAS: "{signal} is {value}, target {target}; what the others do is assumed",
     ReasonCode.NO_TRAFFIC: "no request is queued, in flight or arriving",
     ReasonCode.SIGNAL_MISSING: "no data: {signal}: {detail}",
     ReasonCode.SIGNAL_STALE: "no data: {signal} is {age} s old",

@@ -31,6 +31,8 @@ class PolicySpec:
     target: Callable[..., Any]
     params: type | None = None
     """A frozen dataclass or msgspec struct; its defaults are the policy's defaults."""
+    memory: type | None = None
+    """The same for what a scaler remembers; its defaults are the memory of a new one."""
     api: int = API_VERSION
 
     @property
@@ -40,12 +42,18 @@ class PolicySpec:
 
 
 def policy(
-    kind: PolicyKind, name: str, *, params: type | None = None, api: int = API_VERSION
+    kind: PolicyKind,
+    name: str,
+    *,
+    params: type | None = None,
+    memory: type | None = None,
+    api: int = API_VERSION,
 ) -> Callable[[Target], Target]:
     """Declare the decorated function or class a policy of that kind and name."""
 
     def declare(target: Target) -> Target:
-        setattr(target, ATTRIBUTE, PolicySpec(name=name, kind=kind, target=target, params=params, api=api))
+        spec = PolicySpec(name=name, kind=kind, target=target, params=params, memory=memory, api=api)
+        setattr(target, ATTRIBUTE, spec)
         return target
 
     return declare
