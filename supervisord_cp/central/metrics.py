@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.links import CallFailed, Peer
 from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.reason import ReasonCode
 
 PREFIX: Final = "supervisord_cp_"
 ROUTER_ANSWER_S: Final = 2.0
@@ -106,12 +107,24 @@ class _Fleet(Collector):
                 slo.add_metric([config.name, "ttft"], config.slo.ttft_ms / 1000)
             if config.slo.itl_ms is not None:
                 slo.add_metric([config.name, "itl"], config.slo.itl_ms / 1000)
+        decisions = CounterMetricFamily(
+            PREFIX + "scale_decisions",
+            "Changes of the wanted number.",
+            labels=["deployment", "direction", "reason"],
+        )
+        for change, count in self._c.scaling.counts.items():
+            decisions.add_metric(list(change), count)
+        hold = GaugeMetricFamily(
+            PREFIX + "scaler_hold", "1 while no signal can be trusted.", labels=["deployment", "reason"]
+        )
         for name, decision in self._c.scaling.decisions.items():
+            if decision.reason.code is ReasonCode.HOLD:
+                hold.add_metric([name, str(decision.reason.params.get("why", ""))], 1)
             wanted.add_metric([name], decision.wanted)
             unplaceable.add_metric([name], len(self._c.scaling.unplaced.get(name, [])))
             if (seconds := self._c.scaling.start_seconds(name)) is not None:
                 start.add_metric([name], seconds)
-        yield from (instances, wanted, unplaceable, start, slo, restarts)
+        yield from (instances, wanted, unplaceable, decisions, hold, start, slo, restarts)
 
     def _nodes(self) -> Iterator[Metric]:
         age = GaugeMetricFamily(PREFIX + "report_age_seconds", "Since a node's last report.", labels=["node"])

@@ -38,6 +38,8 @@ class Scaling:
     def __init__(self) -> None:
         self.decisions: dict[DeploymentName, ScaleDecision] = {}
         self.unplaced: dict[DeploymentName, list[Reason]] = {}
+        self.counts: dict[tuple[DeploymentName, str, str], int] = {}
+        """Changes of the wanted number by (deployment, direction, reason)."""
         self._starting: dict[InstanceId, float] = {}
         self._start_s: dict[DeploymentName, float] = {}
 
@@ -121,6 +123,9 @@ class Scaling:
     def _note(self, name: DeploymentName, decision: ScaleDecision, events: EventLog) -> None:
         before = self.decisions.get(name)
         if before is not None and before.wanted != decision.wanted:
+            direction = "up" if decision.wanted > before.wanted else "down"
+            key = (name, direction, decision.reason.code.value)
+            self.counts[key] = self.counts.get(key, 0) + 1
             events.add(
                 Event(
                     kind="deployment.scaled",
