@@ -7,8 +7,9 @@ from supervisord_cp.engines.fake.bodies import Body, bad_request, json_reply, op
 from supervisord_cp.engines.fake.connection import Answer, EventStream
 from supervisord_cp.engines.fake.engine import EngineDead, Generation
 from supervisord_cp.engines.fake.faults import StreamFailed
-from supervisord_cp.engines.fake.generate import Prompt, Service, content_text, now, read_sampling, request_id
+from supervisord_cp.engines.fake.generate import Prompt, Service, content_text, now, request_id
 from supervisord_cp.engines.fake.http1 import Request
+from supervisord_cp.engines.fake.sampling import read_sampling
 from supervisord_cp.engines.fake.shapes import Call, ChatShape, Shape, StreamOptions, TextShape, error_frame
 from supervisord_cp.engines.fake.text import chat_prompt, detokenize
 

@@ -1,4 +1,4 @@
-"""A client's connection: one request after the other, streams event by event, and a look-out for clients that leave."""
+"""A client's connection: one request after the other, streams event by event, and clients that leave."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -55,6 +55,8 @@ class ServerState:
     handler: Handler
     keep_alive_s: float
     access_log: bool
+    quiet_paths: frozenset[str] = frozenset()
+    """Paths without access log lines."""
     connections: set["Connection"] = field(default_factory=set)
     closing: bool = False
     """True once connections end with the request they are at."""
@@ -203,10 +205,9 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _log(self, request: Request, status: int) -> None:
-        if self._state.access_log:
-            log_access(
-                f'{request.peer} - "{request.method} {request.target} HTTP/{request.version}" {status} {phrase(status)}'
-            )
+        if self._state.access_log and request.path not in self._state.quiet_paths:
+            line = f'"{request.method} {request.target} HTTP/{request.version}" {status} {phrase(status)}'
+            log_access(f"{request.peer} - {line}")
 
     def _stop_timer(self) -> None:
         if self._idle_timer is not None:

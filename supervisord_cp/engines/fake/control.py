@@ -1,7 +1,7 @@
 """vLLM's control routes, and the fake's own."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from supervisord_cp.engines.fake.bodies import ApiError, json_reply, read_json
 from supervisord_cp.engines.fake.connection import Reply
@@ -10,7 +10,11 @@ from supervisord_cp.engines.fake.generate import Service
 from supervisord_cp.engines.fake.http1 import Request
 from supervisord_cp.engines.fake.knobs import KNOBS, KnobError
 
-_MODES = ("abort", "wait", "keep")
+_MODES: Final = ("abort", "wait", "keep")
+_LORA_DISABLED: Final = (
+    "Call to add_lora method failed: Worker failed with error 'LoRA is not enabled. Use --enable-lora to "
+    "enable LoRA.', please check the stack trace above for the root cause"
+)
 
 
 class Control:
@@ -80,9 +84,7 @@ class Control:
             hint = "If you want to load the adapter in place, set 'load_inplace' to True."
             raise _lora_error(400, f"The lora adapter '{name}' has already been loaded. {hint}")
         if not self._service.options.enable_lora:
-            cause = "Worker failed with error 'LoRA is not enabled. Use --enable-lora to enable LoRA.', please check the"
-            text = f"Call to add_lora method failed: {cause} stack trace above for the root cause"
-            raise ApiError(500, text, "InternalServerError")
+            raise ApiError(500, _LORA_DISABLED, "InternalServerError")
         self._service.adapters[name] = path
         return Reply(body=f"Success: LoRA adapter '{name}' added successfully.".encode())
 

@@ -12,13 +12,14 @@ from supervisord_cp.engines.fake.bodies import (
     optional,
     read_json,
     required,
-)  # fmt: skip
+)
 from supervisord_cp.engines.fake.completions import chat_text
 from supervisord_cp.engines.fake.connection import Answer, Reply
-from supervisord_cp.engines.fake.generate import Prompt, Sampling, Service, new_id, now
+from supervisord_cp.engines.fake.generate import Prompt, Service, new_id, now
 from supervisord_cp.engines.fake.http1 import Request
 from supervisord_cp.engines.fake.metrics import CONTENT_TYPE, MetricsPage
 from supervisord_cp.engines.fake.multipart import parse_form
+from supervisord_cp.engines.fake.sampling import Sampling
 from supervisord_cp.engines.fake.text import detokenize, token_bytes
 from supervisord_cp.engines.fake.websocket import EchoSocket
 
@@ -142,15 +143,30 @@ class Endpoints:
 
     def _card(self, name: str, root: str, parent: str | None) -> Body:
         permission: dict[str, Any] = {
-            "id": f"modelperm-{new_id()}", "object": "model_permission", "created": now(), "allow_create_engine": False,
-            "allow_sampling": True, "allow_logprobs": True, "allow_search_indices": False, "allow_view": True,
-            "allow_fine_tuning": False, "organization": "*", "group": None, "is_blocking": False,
-        }  # fmt: skip
+            "id": f"modelperm-{new_id()}",
+            "object": "model_permission",
+            "created": now(),
+            "allow_create_engine": False,
+            "allow_sampling": True,
+            "allow_logprobs": True,
+            "allow_search_indices": False,
+            "allow_view": True,
+            "allow_fine_tuning": False,
+            "organization": "*",
+            "group": None,
+            "is_blocking": False,
+        }
         length = self._service.options.max_model_len if parent is None else None
         return {
-            "id": name, "object": "model", "created": now(), "owned_by": "vllm", "root": root, "parent": parent,
-            "max_model_len": length, "permission": [permission],
-        }  # fmt: skip
+            "id": name,
+            "object": "model",
+            "created": now(),
+            "owned_by": "vllm",
+            "root": root,
+            "parent": parent,
+            "max_model_len": length,
+            "permission": [permission],
+        }
 
 
 def _embedding(text: str) -> list[float]:

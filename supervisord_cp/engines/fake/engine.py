@@ -1,7 +1,7 @@
 """The engine: sequences in, tokens out, at the pace of the latency model.
 
-One task computes steps. A step is planned by the scheduler, takes as long as the knobs say, and gives each sequence of
-the batch one token, which its consumer reads with `async for`.
+One task computes steps. A step is planned by the scheduler, takes as long as the knobs say, and gives each
+sequence of the batch one token, which its consumer reads with `async for`.
 """
 
 import asyncio

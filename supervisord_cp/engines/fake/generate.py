@@ -13,10 +13,12 @@ from supervisord_cp.engines.fake.engine import DEAD, Delta, Engine, EngineDead, 
 from supervisord_cp.engines.fake.faults import Faults, StreamFailed
 from supervisord_cp.engines.fake.http1 import Request
 from supervisord_cp.engines.fake.options import Options
+from supervisord_cp.engines.fake.sampling import Sampling
 from supervisord_cp.engines.fake.text import tokenize
 
-BUSY: Final = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
-BACKLOG: Final = "The engine has reached its prefill token backlog limit. Please try again later or on a different instance."
+_ELSEWHERE: Final = "Please try again later or on a different instance."
+BUSY: Final = f"The engine is currently busy and cannot accept new requests. {_ELSEWHERE}"
+BACKLOG: Final = f"The engine has reached its prefill token backlog limit. {_ELSEWHERE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +31,6 @@ class Prompt:
     @classmethod
     def of(cls, text: str) -> "Prompt":
         return cls(text=text, ids=tokenize(text))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """The parameters of a request that change what comes back."""
-
-    max_tokens: int | None = None
-    n: int = 1
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    priority: int = 0
-    salt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +82,18 @@ class Service:
             wanted = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
             works += [
                 Work(
-                    prompt=prompt.text, prompt_ids=prompt.ids, max_tokens=wanted, choice=choice, stop=sampling.stop,
-                    natural_end=not sampling.ignore_eos, priority=sampling.priority, salt=sampling.salt,
+                    prompt=prompt.text,
+                    prompt_ids=prompt.ids,
+                    max_tokens=wanted,
+                    choice=choice,
+                    stop=sampling.stop,
+                    natural_end=not sampling.ignore_eos,
+                    priority=sampling.priority,
+                    salt=sampling.salt,
                     request_id=request_id,
                 )
                 for choice in range(sampling.n)
-            ]  # fmt: skip
+            ]
         return works
 
     def room(self, prompt_tokens: int) -> int:
@@ -105,9 +101,9 @@ class Service:
         limit = self.options.max_model_len
         if prompt_tokens >= limit:
             raise bad_request(
-                f"This model's maximum context length is {limit} tokens. However, your prompt contains at least "
-                f"{prompt_tokens} input tokens, which exceeds this limit even without any output tokens. "
-                "Please reduce the length of the input prompt.",
+                f"This model's maximum context length is {limit} tokens. However, your prompt contains "
+                f"at least {prompt_tokens} input tokens, which exceeds this limit even without any output "
+                "tokens. Please reduce the length of the input prompt.",
                 "input_tokens",
                 prompt_tokens,
             )
@@ -122,7 +118,7 @@ class Service:
         generations: list[Generation] = []
         try:
             for work in works:
-                generations.append(self._submit(work))
+                generations.append(self._submit(work))  # noqa: PERF401 - those before a failure are kept
         except ApiError:
             self.stop(generations)
             raise
@@ -240,35 +236,8 @@ def now() -> int:
     return int(time.time())
 
 
-def read_sampling(request: Request, body: Body, options: Options, max_tokens: int | None) -> Sampling:
-    """The sampling parameters of a body; `max_tokens` was found by the endpoint.
-
-    Raises:
-        ApiError: one is out of range.
-    """
-    if max_tokens is not None:
-        _check_max_tokens(max_tokens, options.max_model_len)
-    temperature = optional(body, "temperature", float, 1.0)
-    if temperature < 0:
-        raise bad_request(f"temperature must be non-negative, got {temperature}.", "temperature", temperature)
-    n = optional(body, "n", int, 1)
-    if n < 1:
-        raise bad_request(f"n must be at least 1, got {n}.", "n", n)
-    if n > 1 and temperature == 0:
-        raise bad_request(f"n must be 1 when using greedy sampling, got {n}.")
-    header = request.headers.get("x-vllm-priority", "")
-    priority = int(header) if header.lstrip("-").isdecimal() else optional(body, "priority", int, 0)
-    if priority and not options.priority_scheduling:
-        raise bad_request(f"Got priority {priority} but Priority scheduling is not enabled.")
-    salt = optional(body, "cache_salt", str, "")
-    return Sampling(
-        max_tokens=max_tokens, n=n, stop=_stops(body.get("stop")), priority=priority,
-        ignore_eos=optional(body, "ignore_eos", bool, False), salt=zlib.crc32(salt.encode(errors="replace")) if salt else 0,
-    )  # fmt: skip
-
-
 def content_text(content: Any) -> str:
-    """The text of a message's content: a string, or parts of which those that are no text stand for themselves."""
+    """The text of a message's content: a string, or parts; a part that is no text stands for itself."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -283,19 +252,3 @@ def _part_text(part: Any) -> str:
         text: str = part["text"]
         return text
     return str(part)
-
-
-def _check_max_tokens(value: int, limit: int) -> None:
-    if value < 1:
-        raise bad_request(f"max_tokens must be at least 1, got {value}.", "max_tokens", value)
-    if value > limit:
-        raise bad_request(
-            f"max_tokens={value} cannot be greater than max_model_len={limit}. Please request fewer output tokens.",
-            "max_tokens",
-            value,
-        )
-
-
-def _stops(value: Any) -> tuple[str, ...]:
-    stops = [value] if isinstance(value, str) else value or []
-    return tuple(stop for stop in stops if isinstance(stop, str) and stop)

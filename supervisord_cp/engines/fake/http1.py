@@ -1,8 +1,8 @@
-"""HTTP/1.1 messages: an incremental request parser and the bytes of responses, framed as uvicorn frames them."""
+"""HTTP/1.1 messages: an incremental request parser, and responses framed as uvicorn frames them."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -83,10 +83,7 @@ class RequestParser:
         head, body = self._head, bytes(self._body)
         assert head is not None
         self._head, self._body, self._continue_due = None, bytearray(), False
-        return Request(
-            method=head.method, path=head.path, query=head.query, headers=head.headers, body=body,
-            version=head.version, peer=head.peer, target=head.target,
-        )  # fmt: skip
+        return replace(head, body=body)
 
     def _parse_head(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
@@ -144,9 +141,14 @@ def _parse_lines(lines: list[str], peer: str) -> Request:
         headers[name.lower()] = value.strip()
     path, _, query = target.partition("?")
     return Request(
-        method=method, path=unquote(path), query=dict(parse_qsl(query, keep_blank_values=True)), headers=headers,
-        version=version.removeprefix("HTTP/"), peer=peer, target=target,
-    )  # fmt: skip
+        method=method,
+        path=unquote(path),
+        query=dict(parse_qsl(query, keep_blank_values=True)),
+        headers=headers,
+        version=version.removeprefix("HTTP/"),
+        peer=peer,
+        target=target,
+    )
 
 
 def _body_length(headers: Mapping[str, str]) -> int | None:

@@ -1,7 +1,7 @@
 """The knobs of the fake engine: its speed, its start-up and its faults.
 
-Each is the flag `--fake-<name>`, a key of the JSON object in the environment variable FAKE_VLLM, and, when it is
-*live*, a key of `POST /fake/faults`.
+Each is the flag `--fake-<name>`, a key of the JSON object in the environment variable FAKE_VLLM, and, when
+it is *live*, a key of `POST /fake/faults`.
 """
 
 import json
@@ -24,7 +24,7 @@ def _knob(default: Any, *choices: str, live: bool = False) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knobs:
-    """All knobs. Optional numbers are off while they are None. Times that end in `_s` are seconds, in `_ms` milliseconds."""
+    """All knobs. Optional numbers are off while they are None."""
 
     version: str = _knob("0.32.0")
     itl_ms: float = _knob(2.0, live=True)
@@ -40,9 +40,20 @@ class Knobs:
     capture_s: float = _knob(0.0)
     never_ready: bool = _knob(False)
     fail_start: str = _knob(
-        "", "", "configuration", "cuda_oom", "gpu_memory", "kv_cache", "port_in_use", "gated_repo", "model_missing",
-        "no_gpu", "nccl", "host_memory", "silent",
-    )  # fmt: skip
+        "",
+        "",
+        "configuration",
+        "cuda_oom",
+        "gpu_memory",
+        "kv_cache",
+        "port_in_use",
+        "gated_repo",
+        "model_missing",
+        "no_gpu",
+        "nccl",
+        "host_memory",
+        "silent",
+    )
     fail_code: int | None = _knob(None)
 
     exit_after_s: float | None = _knob(None, live=True)

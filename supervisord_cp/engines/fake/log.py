@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 def log(process: str, pid: int, place: str, message: str, level: str = "INFO") -> None:
-    """One line on stdout, such as `(EngineCore pid=7) INFO 11-22 13:06:28 [core.py:402] init engine took 1.83 s`."""
+    """One line on stdout, such as `(EngineCore pid=7) INFO 11-22 13:06:28 [core.py:402] init took 1.83 s`."""
     _write(
         sys.stdout, f"({process} pid={pid}) {level} {time.strftime('%m-%d %H:%M:%S')} [{place}] {message}\n"
     )

@@ -12,13 +12,14 @@ from supervisord_cp.engines.fake.bodies import (
     optional,
     read_json,
     required,
-)  # fmt: skip
+)
 from supervisord_cp.engines.fake.completions import chat_text
 from supervisord_cp.engines.fake.connection import Answer, EventStream, Reply
 from supervisord_cp.engines.fake.engine import EngineDead, Generation, Work
 from supervisord_cp.engines.fake.faults import StreamFailed
-from supervisord_cp.engines.fake.generate import Prompt, Service, content_text, read_sampling, request_id
+from supervisord_cp.engines.fake.generate import Prompt, Service, content_text, request_id
 from supervisord_cp.engines.fake.http1 import Request
+from supervisord_cp.engines.fake.sampling import read_sampling
 
 _STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "abort": "end_turn"}
 
@@ -92,9 +93,13 @@ def _message(
     call_id: str, model: str, content: list[Any], reason: str | None, read: int, written: int
 ) -> Body:
     message = {
-        "id": call_id, "type": "message", "role": "assistant", "content": content, "model": model,
+        "id": call_id,
+        "type": "message",
+        "role": "assistant",
+        "content": content,
+        "model": model,
         "stop_reason": reason,
-    }  # fmt: skip
+    }
     if reason is None:
         message["stop_sequence"] = None
     return message | {"usage": {"input_tokens": read, "output_tokens": written}}

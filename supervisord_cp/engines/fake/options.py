@@ -52,6 +52,8 @@ class Options:
     force_usage: bool
     cached_token_details: bool
     access_log: bool
+    quiet_paths: frozenset[str]
+    """Paths without access log lines."""
     control: bool
     eager: bool
     priority_scheduling: bool
@@ -195,6 +197,7 @@ def _options(given: Mapping[str, Any], environment: Mapping[str, str]) -> Option
         force_usage=bool(given["enable_force_include_usage"]),
         cached_token_details=bool(given["enable_prompt_tokens_details"]),
         access_log=not given["disable_uvicorn_access_log"],
+        quiet_paths=frozenset((given["disable_access_log_for_endpoints"] or "").split(",")),
         control=environment.get(knobs.CONTROL) == "1",
         priority_scheduling=given["scheduling_policy"] == "priority",
         eager=bool(given["enforce_eager"]),

@@ -1,7 +1,8 @@
 """The process tree: API server, `VLLM::EngineCore` below it, `VLLM::Worker` below that.
 
-The children are forks of the still small API process: they hold none of its files but the standard three, do nothing,
-and do not notice when the API server is killed. A worker ends with its engine core, an engine core with its workers.
+The children are forks of the still small API process: they hold none of its files but the standard three, do
+nothing, and do not notice when the API server is killed. A worker ends with its engine core, an engine core
+with its workers.
 """
 
 import os
@@ -27,8 +28,8 @@ class TreeShape:
     tensor_parallel: bool = False
     ignore_sigterm: bool = False
     escape: str = "none"
-    """`setsid`: workers leave the session; `double_fork`: they leave their parent too. Either way they do not end
-    with their engine core."""
+    """`setsid`: workers leave the session; `double_fork`: they leave their parent too. Either way they do not
+    end with their engine core."""
 
 
 def spawn_engine_core(shape: TreeShape) -> int:

@@ -14,17 +14,19 @@ from supervisord_cp.engines.fake.bodies import (
     optional,
     read_json,
     required,
-)  # fmt: skip
+)
 from supervisord_cp.engines.fake.completions import chat_text
 from supervisord_cp.engines.fake.connection import Answer, EventStream, Reply
 from supervisord_cp.engines.fake.engine import EngineDead, Generation
 from supervisord_cp.engines.fake.faults import StreamFailed
-from supervisord_cp.engines.fake.generate import Prompt, Service, new_id, now, read_sampling
+from supervisord_cp.engines.fake.generate import Prompt, Service, new_id, now
 from supervisord_cp.engines.fake.http1 import Request
+from supervisord_cp.engines.fake.sampling import read_sampling
 
 _NO_STORE: Final = (
-    "This vLLM engine does not support `store=True` and therefore does not support the background mode. To enable "
-    "these features, set the environment variable `VLLM_ENABLE_RESPONSES_API_STORE=1` when launching the vLLM server."
+    "This vLLM engine does not support `store=True` and therefore does not support the background mode. "
+    "To enable these features, set the environment variable `VLLM_ENABLE_RESPONSES_API_STORE=1` when "
+    "launching the vLLM server."
 )
 
 
@@ -173,15 +175,39 @@ class Responses:
 
 def _response(response_id: str, model: str, max_tokens: int, body: Body, background: bool) -> Body:
     return {
-        "id": response_id, "created_at": now(), "incomplete_details": None, "instructions": body.get("instructions"),
-        "metadata": body.get("metadata"), "model": model, "object": "response", "output": [],
-        "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "none", "tools": [], "top_p": 1.0,
-        "background": background, "max_output_tokens": max_tokens, "max_tool_calls": None,
-        "previous_response_id": body.get("previous_response_id"), "prompt": None, "reasoning": None,
-        "service_tier": "auto", "status": "in_progress", "text": None, "top_logprobs": None, "truncation": "disabled",
-        "usage": None, "user": body.get("user"), "presence_penalty": 0.0, "frequency_penalty": 0.0,
-        "kv_transfer_params": None, "ec_transfer_params": None, "input_messages": None, "output_messages": None,
-    }  # fmt: skip
+        "id": response_id,
+        "created_at": now(),
+        "incomplete_details": None,
+        "instructions": body.get("instructions"),
+        "metadata": body.get("metadata"),
+        "model": model,
+        "object": "response",
+        "output": [],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "none",
+        "tools": [],
+        "top_p": 1.0,
+        "background": background,
+        "max_output_tokens": max_tokens,
+        "max_tool_calls": None,
+        "previous_response_id": body.get("previous_response_id"),
+        "prompt": None,
+        "reasoning": None,
+        "service_tier": "auto",
+        "status": "in_progress",
+        "text": None,
+        "top_logprobs": None,
+        "truncation": "disabled",
+        "usage": None,
+        "user": body.get("user"),
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "kv_transfer_params": None,
+        "ec_transfer_params": None,
+        "input_messages": None,
+        "output_messages": None,
+    }
 
 
 def _finish(job: _Job, text: str, reason: str) -> None:
@@ -194,24 +220,32 @@ def _finish(job: _Job, text: str, reason: str) -> None:
     job.value["usage"] = {
         "input_tokens": job.prompt_tokens,
         "input_tokens_details": {
-            "cached_tokens": job.generations[0].job.cached, "cache_write_tokens": 0, "input_tokens_per_turn": [],
+            "cached_tokens": job.generations[0].job.cached,
+            "cache_write_tokens": 0,
+            "input_tokens_per_turn": [],
             "cached_tokens_per_turn": [],
         },
         "output_tokens": written,
         "output_tokens_details": {
-            "reasoning_tokens": 0, "tool_output_tokens": 0, "output_tokens_per_turn": [],
+            "reasoning_tokens": 0,
+            "tool_output_tokens": 0,
+            "output_tokens_per_turn": [],
             "tool_output_tokens_per_turn": [],
         },
         "total_tokens": job.prompt_tokens + written,
-    }  # fmt: skip
+    }
 
 
 def _item(job: _Job, text: str | None, status: str) -> Body:
     content = [] if text is None else [_part(text, None)]
     return {
-        "id": job.message_id, "content": content, "role": "assistant", "status": status, "type": "message",
+        "id": job.message_id,
+        "content": content,
+        "role": "assistant",
+        "status": status,
+        "type": "message",
         "phase": None,
-    }  # fmt: skip
+    }
 
 
 def _part(text: str, logprobs: list[Any] | None) -> Body:

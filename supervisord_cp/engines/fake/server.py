@@ -110,10 +110,11 @@ class Server:
             handler=build_app(service, self._faults, MetricsPage(facts)),
             keep_alive_s=self._options.keep_alive_s,
             access_log=self._options.access_log,
+            quiet_paths=self._options.quiet_paths,
         )
 
     async def _engine_death(self) -> None:
-        """Return when the engine core is dead and the watchdog has noticed; never, if that is to be survived."""
+        """Return when the engine core is dead and the watchdog has seen it; never, if that is survived."""
         await self._engine_gone.wait()
         message = "AsyncLLM output_handler failed. vllm.v1.engine.exceptions.EngineDeadError"
         self._say("async_llm.py:906", message, "ERROR")

@@ -1,13 +1,17 @@
-"""What `/v1/chat/completions` and `/v1/completions` write: whole bodies and server-sent events, byte for byte as vLLM."""
+"""What `/v1/chat/completions` and `/v1/completions` write, byte for byte as vLLM: bodies and events."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from supervisord_cp.engines.fake.bodies import ApiError, Body, dumps, encode, error_value
 from supervisord_cp.engines.fake.engine import Delta, Work
 from supervisord_cp.engines.fake.generate import Prompt, Result, Service
+
+_NO_MESSAGE_PARTS: Final = dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))
+_NO_EXTRAS: Final = dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "metrics"))
+_NOTHING_YET: Final = '"logprobs":null,"finish_reason":null'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +70,7 @@ class ChatShape:
         choices = [
             {
                 "index": index,
-                "message": {
-                    "role": "assistant", "content": result.text, "refusal": None, "annotations": None, "audio": None,
-                    "function_call": None, "reasoning": None,
-                },
+                "message": {"role": "assistant", "content": result.text, **_NO_MESSAGE_PARTS},
                 "logprobs": None,
                 "finish_reason": result.finish_reason,
                 "stop_reason": result.stop_reason,
@@ -77,19 +78,25 @@ class ChatShape:
                 "routed_experts": None,
             }
             for index, result in enumerate(results)
-        ]  # fmt: skip
+        ]
         return {
-            "id": call.id, "object": "chat.completion", "created": call.created, "model": call.model,
-            "choices": choices, **_whole_tail(self._service, call, results),
-            "prompt_logprobs": None, "prompt_token_ids": list(call.prompts[0].ids) if call.show.token_ids else None,
-            "prompt_text": None, "kv_transfer_params": None, "ec_transfer_params": None, "metrics": None,
-        }  # fmt: skip
+            "id": call.id,
+            "object": "chat.completion",
+            "created": call.created,
+            "model": call.model,
+            "choices": choices,
+            **_whole_tail(self._service, call, results),
+            "prompt_logprobs": None,
+            "prompt_token_ids": list(call.prompts[0].ids) if call.show.token_ids else None,
+            "prompt_text": None,
+            **_NO_EXTRAS,
+        }
 
     def opening(self) -> Iterator[bytes]:
         ids = dumps(list(self._call.prompts[0].ids)) if self._call.show.token_ids else "null"
         usage = _usage_so_far(self._service, self._call, 0, 0)
         for index in range(len(self._call.works)):
-            choice = f'{{"index":{index},"delta":{{"role":"assistant","content":""}},"logprobs":null,"finish_reason":null}}'
+            choice = f'{{"index":{index},"delta":{{"role":"assistant","content":""}},{_NOTHING_YET}}}'
             yield encode(f'{self._head}[{choice}]{usage},"prompt_token_ids":{ids},"prompt_text":null}}\n\n')
 
     def chunk(self, index: int, delta: Delta, generated: int) -> bytes:
@@ -129,10 +136,14 @@ class TextShape:
             for index, result in enumerate(results)
         ]
         return {
-            "id": call.id, "object": "text_completion", "created": call.created, "model": call.model,
-            "choices": choices, **_whole_tail(self._service, call, results),
-            "kv_transfer_params": None, "ec_transfer_params": None, "metrics": None,
-        }  # fmt: skip
+            "id": call.id,
+            "object": "text_completion",
+            "created": call.created,
+            "model": call.model,
+            "choices": choices,
+            **_whole_tail(self._service, call, results),
+            **_NO_EXTRAS,
+        }
 
     def opening(self) -> Iterator[bytes]:
         return iter(())

@@ -85,33 +85,48 @@ class Startup:
     def _phases(self) -> Iterator[Phase]:
         options, knobs = self._options, self._knobs
         core, worker = "EngineCore", "Worker"
+        model = f"model='{options.model}'"
         yield Phase(
-            name="load", seconds=knobs.load_s,
+            name="load",
+            seconds=knobs.load_s,
             before=(
-                (core, "core.py:133", f"Initializing a V1 LLM engine (v{knobs.version}) with config: model='{options.model}'"),
+                (
+                    core,
+                    "core.py:133",
+                    f"Initializing a V1 LLM engine (v{knobs.version}) with config: {model}",
+                ),
                 (worker, "gpu_model_runner.py:5040", f"Starting to load model {options.model}..."),
             ),
             after=(
                 (worker, "default_loader.py:501", f"Loading weights took {knobs.load_s:.2f} seconds"),
-                (worker, "gpu_model_runner.py:5150", f"Model loading took 14.99 GiB memory and {knobs.load_s:.6f} seconds"),
+                (
+                    worker,
+                    "gpu_model_runner.py:5150",
+                    f"Model loading took 14.99 GiB memory and {knobs.load_s:.1f} s",
+                ),
             ),
-        )  # fmt: skip
+        )
         if not options.eager:
             line = (
                 "Using cache directory: /root/.cache/vllm/torch_compile_cache/fake for vLLM's torch.compile"
             )
             took = f"torch.compile took {knobs.compile_s:.2f} s in total"
             yield Phase(
-                name="compile", seconds=knobs.compile_s, before=((core, "backends.py:1080", line),),
+                name="compile",
+                seconds=knobs.compile_s,
+                before=((core, "backends.py:1080", line),),
                 after=((core, "monitor.py:20", took),),
-            )  # fmt: skip
+            )
         most = knobs.kv_tokens / options.max_model_len
+        available = f"Available KV cache memory: {knobs.kv_tokens / 8192:.2f} GiB"
         concurrency = f"Maximum concurrency for {options.max_model_len:,} tokens per request: {most:.2f}x"
+        size = f"GPU KV cache size: {knobs.kv_tokens:,} tokens, {concurrency}"
         yield Phase(
-            name="kv", seconds=knobs.kv_s,
-            before=((worker, "gpu_worker.py:760", f"Available KV cache memory: {knobs.kv_tokens / 8192:.2f} GiB"),),
-            after=((core, "kv_cache_utils.py:2327", f"GPU KV cache size: {knobs.kv_tokens:,} tokens, {concurrency}"),),
-        )  # fmt: skip
+            name="kv",
+            seconds=knobs.kv_s,
+            before=((worker, "gpu_worker.py:760", available),),
+            after=((core, "kv_cache_utils.py:2327", size),),
+        )
         took_all = knobs.compile_s + knobs.kv_s + knobs.capture_s
         after = (
             (
@@ -126,9 +141,11 @@ class Startup:
         begin = "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE)"
         end = f"Graph capturing finished in {knobs.capture_s:.0f} secs, took 0.61 GiB"
         yield Phase(
-            name="capture", seconds=knobs.capture_s, before=((worker, "gpu_model_runner.py:6657", begin),),
+            name="capture",
+            seconds=knobs.capture_s,
+            before=((worker, "gpu_model_runner.py:6657", begin),),
             after=((worker, "gpu_model_runner.py:6582", end), *after),
-        )  # fmt: skip
+        )
 
     def _fail_in(self, phase: str) -> None:
         failure = self._failure

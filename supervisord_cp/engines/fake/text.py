@@ -10,21 +10,39 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
-_WORDS: Final = """\
- the of to and a in is it that was for on are with as be at one have this from or had by but some what there we can
- out other were all your when up use word how said an each she which do their time if will way about many then them
- would write like so these her long make thing see him two has look more day could go come did sound no most number
- who over know water than call first may down side been now find any new work part take get place made live where
- after back little only round man year came show every good me give our name very just form much great think say
- help low line before turn cause same mean differ move right boy old too does tell set three want air well also
- play small end put home read hand port large spell add even land here must big high such follow act why ask men
- change went light kind off need house try us again animal point mother world near build self earth father
+_WORDS: Final = """
+the of to and a in is it that was for on are with as be at one have this from or had by but some what
+there we can out other were all your when up use word how said an each she which do their time if will
+way about many then them would write like so these her long make thing see him two has look more day
+could go come did sound no most who over know water than call first may down side been now find any new
+work part take get place made live where after back only round man year came show every good me give our
+name very just form much great think say help low line turn cause same mean move right boy old too does
+tell set three want air well also play small end put home read hand port large spell add even land here
+must big high such act why ask men went light kind off need house try us again point world near build
+self earth
 """
-_SUFFIXES: Final = ("ing", "ed", "er", "ly", "s", ".", ",", ";", ":", " -", " (", ")", "\n", "0", "1", "7", "42")
+_SUFFIXES: Final = (
+    "ing",
+    "ed",
+    "er",
+    "ly",
+    "s",
+    ".",
+    ",",
+    ";",
+    ":",
+    " -",
+    " (",
+    ")",
+    "\n",
+    "0",
+    "1",
+    "7",
+    "42",
+)
 _BEYOND_ASCII: Final = ("é", "ü", "ß", " né", "模", "型", " ✓", "😀")
 VOCABULARY: Final = tuple(
-    piece.encode()
-    for piece in (*(f" {word}" for word in _WORDS.split() if len(word) <= 5), *_SUFFIXES, *_BEYOND_ASCII)
+    piece.encode() for piece in (*(f" {word}" for word in _WORDS.split()), *_SUFFIXES, *_BEYOND_ASCII)
 )
 """What answers are made of: whole characters, at most six bytes each."""
 _PIECE: Final = re.compile(rb" ?\S{1,5}|\s{1,6}")
