@@ -182,7 +182,7 @@ class Controller:
     def _plan(self, wanted: list[Wanted], states: dict[InstanceId, InstanceState]) -> ScalePlan:
         nodes = self.scaling.capacities(self.nodes, self.memory, self.clock.now())
         made = plan(wanted, tuple(self.memory.assignments.values()), states, nodes, spread)
-        self.scaling.note_unplaced(made, self.events)
+        self.scaling.note_unplaced(made, self.events, self.clock.now())
         gone = {a.deployment for a in self.memory.assignments.values()} - {
             DeploymentName(d.name) for d in self.config.deployments
         }

@@ -29,6 +29,8 @@ from supervisord_cp.policy import declared
 log = logging.getLogger(__name__)
 
 UNBOUNDED: Final = 1_000_000
+UNPLACED_FOR_S: Final = 3.0
+"""Agents that are just connecting are not worth an event."""
 _READY: Final = (InstanceState.READY, InstanceState.UNKNOWN, InstanceState.UNLISTED)
 
 
@@ -38,6 +40,8 @@ class Scaling:
     def __init__(self) -> None:
         self.decisions: dict[DeploymentName, ScaleDecision] = {}
         self.unplaced: dict[DeploymentName, list[Reason]] = {}
+        self._unplaced_since: dict[DeploymentName, float] = {}
+        self._said: dict[DeploymentName, Reason] = {}
         self.counts: dict[tuple[DeploymentName, str, str], int] = {}
         """Changes of the wanted number by (deployment, direction, reason)."""
         self._starting: dict[InstanceId, float] = {}
@@ -136,13 +140,16 @@ class Scaling:
                 )
             )
 
-    def note_unplaced(self, made: ScalePlan, events: EventLog) -> None:
-        """Remember what cannot be placed; an event when that is new."""
+    def note_unplaced(self, made: ScalePlan, events: EventLog, now: float) -> None:
+        """Remember what cannot be placed; an event when that has lasted a moment and is new."""
         unplaced: dict[DeploymentName, list[Reason]] = {}
         for item in made.unplaced:
             unplaced.setdefault(item.deployment, []).append(item.reason)
+        self._unplaced_since = {name: self._unplaced_since.get(name, now) for name in unplaced}
         for name, reasons in unplaced.items():
-            if self.unplaced.get(name) != reasons:
+            lasting = now - self._unplaced_since[name] >= UNPLACED_FOR_S
+            if lasting and self._said.get(name) != reasons[0]:
+                self._said[name] = reasons[0]
                 events.add(
                     Event(
                         kind="deployment.cannot_place",
@@ -152,6 +159,8 @@ class Scaling:
                         reason=reasons[0],
                     )
                 )
+        for name in [n for n in self._said if n not in unplaced]:
+            del self._said[name]
         self.unplaced = unplaced
 
     def capacities(

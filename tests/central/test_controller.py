@@ -37,6 +37,7 @@ def test_what_cannot_be_placed_is_said_and_placed_when_there_is_room() -> None:
     assert (shown["wanted"], shown["ready"]) == (2, 1)
     assert shown["cannot_place"][0]["reason"] == "no_free_device"
     assert not status(world.controller)["healthy"]
+    assert world.kinds("chat") == ["deployment.cannot_place"]
     world.agent("b", slots=1)
     world.run()
     assert deployments(world.controller)[0]["ready"] == 2
@@ -285,3 +286,11 @@ def test_a_stopped_instance_keeps_its_place_and_its_name() -> None:
     world.run()
     assert world.controller.memory.assignments["chat-0"].run is RunState.STOPPED
     assert sorted(agent.instances) == ["chat-0", "chat-1"]
+
+
+def test_an_agent_that_is_just_connecting_is_no_event() -> None:
+    world = World(deployment(replicas=1), settle_s=0.0)
+    world.run(2.0)
+    world.agent()
+    world.run()
+    assert world.kinds("chat") == []
