@@ -64,6 +64,7 @@ def test_what_is_suspicious_is_a_warning_and_no_error(text: str, expected: list[
         "[deployment.a]\nmodel = 'm'\n" + STATIC,  # not also: there is no deployment a
         "[deployments.a.autoscale]\nmin = 5\nmax = '2'\n[deployments.a]\nmodel = 'm'",
         "[central]\ncontrol_listen = '0.0.0.0:1'\ntokens_file = 5",
+        f"{FAKE}[deployments.b]\nmodel = 'm'\nserved_name = 5",  # not also: m is served twice
         f"{FAKE}gpus = 'two'\nargs = {{ tensor-parallel-size = 2 }}",
     ],
 )
@@ -81,6 +82,7 @@ def test_one_mistake_is_told_once(text: str) -> None:
         f"[agent.allow]\ndev_mode = true\n{FAKE}sleep = 'level1'",
         "[central]\ncontrol_listen = '0.0.0.0:9001'\ntokens_file = 't'",
         "[central]\ncontrol_listen = '127.0.0.1:0'\n[router]\napi_listen = '127.0.0.1:0'",
+        "[agent]\ncentral = 'http://localhost:9001'\n[router]\ncentral = 'http://[::1]:9001'",
         f"{FAKE}served_name = 'm'\naliases = ['m']",  # the same name twice within one deployment
         "[deployments.a]\nengine = 'none'\n" + STATIC.replace('"s"', '"a-0"'),
     ],

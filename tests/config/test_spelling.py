@@ -69,6 +69,7 @@ def test_listeners(text: str, host: str, port: int) -> None:
         ("h:http", 'must have a port from 0 to 65535, not "http"', ""),
         ("http://h:1", 'must be HOST:PORT, not "http://h:1"', "leave http:// out"),
         ("a b:1", 'must be HOST:PORT, but "a b" is no host', ""),
+        ("[::1:9000", 'must be HOST:PORT, but "[::1" is no host', ""),
         ("[zz]:1", 'must be HOST:PORT, but "zz" is no host', ""),
     ],
 )
