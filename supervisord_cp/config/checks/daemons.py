@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterator
+from typing import Final
 from urllib.parse import urlsplit
 
 from supervisord_cp.config.findings import Finding
@@ -100,7 +101,7 @@ def queries(record: Record) -> Iterator[Finding]:
         yield prometheus.warning("queries", "are never asked", "set prometheus.url")
 
 
-CHECKS = (
+CHECKS: Final = (
     central_listener,
     agent_listener,
     api_listener,
