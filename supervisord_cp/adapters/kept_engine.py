@@ -86,11 +86,11 @@ class KeptEngine:
     def survivors(self) -> Sequence[int]:
         if self._gone.done():
             return ()
-        if proctree.is_kept(self._record):
-            return proctree.descendants(self._record.keeper_pid)
         alive = {pid for pid in self._survivors if proctree.start_ticks(pid) is not None}
+        if proctree.is_kept(self._record):
+            alive.update(proctree.descendants(self._record.keeper_pid))
         if proctree.is_running(self._record):
-            alive |= {self._record.pid, *proctree.descendants(self._record.pid)}
+            alive.update((self._record.pid, *proctree.descendants(self._record.pid)))
         return sorted(alive)
 
     def close(self) -> None:

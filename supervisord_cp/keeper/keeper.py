@@ -11,7 +11,7 @@ from supervisord_cp.keeper import host
 from supervisord_cp.keeper.control import Control
 from supervisord_cp.keeper.directory import complain, write_document
 from supervisord_cp.keeper.output import OutputPipe
-from supervisord_cp.keeper.proctree import Tree
+from supervisord_cp.keeper.proctree import Tree, Unsettled
 from supervisord_cp.keeper.protocol import EXIT, PROTOCOL, ExitDocument, RecordDocument, StatusDocument
 from supervisord_cp.keeper.signals import SignalPipe
 
@@ -46,6 +46,7 @@ class Keeper:
         self._exit = ended
         self._stopping = False
         self._survivors: list[int] = []
+        self._childless = False
         self._gone = False
         self._over = False
         self._kill_at = math.inf if ended is None else 0.0
@@ -89,7 +90,9 @@ class Keeper:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
+                self._childless = True
                 return
+            self._childless = False
             if pid == 0:
                 return
             if self._record is not None and pid == self._record["pid"] and self._exit is None:
@@ -109,11 +112,13 @@ class Keeper:
     def _kill(self, now: float) -> None:
         try:
             killed = self._tree.kill()
-        except OSError as error:
+        except (OSError, Unsettled) as error:
             complain(f"cannot look for processes: {error}; trying again")
             killed = self._survivors
         else:
-            if self._exit is not None and not killed:
+            # Whoever descends from a keeper is, however quickly it forks, a child's descendant: having
+            # no child is the proof. A sweeper never has one and goes by the process table alone.
+            if self._exit is not None and not killed and self._childless:
                 self._kill_at = math.inf
                 self._on_gone(now)
                 return

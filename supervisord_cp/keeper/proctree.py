@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from supervisord_cp.keeper.protocol import NONCE_VARIABLE
 
 INIT: Final = 1
+LISTINGS: Final = 20
 FREEZE_ROUNDS: Final = 50
 """A process that cannot be frozen (state D) does not fork either; the next kill tries it again."""
 FREEZE_PAUSE_S: Final = 0.001
@@ -56,6 +57,10 @@ class Identity(NamedTuple):
 Table = Mapping[int, Process]
 
 
+class Unsettled(Exception):
+    """It cannot be told whether anything is left."""
+
+
 def parse_stat(stat: str) -> Process:
     """`/proc/PID/stat`; the name in it may hold blanks and parentheses.
 
@@ -89,10 +94,23 @@ def read_process(pid: int) -> Process | None:
         return None
 
 
-def read_table() -> dict[int, Process]:
-    """Every process of the machine."""
-    found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return {process.pid: process for process in found if process is not None}
+def read_table() -> tuple[dict[int, Process], bool]:
+    """Every process of the machine, and whether that is all.
+
+    One that ended between being listed and being read may have left a child that was not there to be
+    listed. So it is listed again until none does; where they are faster than that, it may not be all.
+    """
+    table: dict[int, Process] = {}
+    seen: set[int] = set()
+    for listing in range(LISTINGS):
+        new = {int(name) for name in os.listdir("/proc") if name.isdigit()} - seen
+        found = [process for pid in new if (process := read_process(pid)) is not None]
+        table |= {process.pid: process for process in found}
+        seen |= new
+        # The first listing takes long to read: the second one brings it up to date.
+        if listing and len(found) == len(new) and all(process.alive for process in found):
+            return table, True
+    return table, False
 
 
 def members(
@@ -142,24 +160,29 @@ class Tree:
 
         Raises:
             OSError: the process table cannot be read.
+            Unsettled: none was found, but there may be some.
         """
         frozen: dict[Identity, Process] = {}
+        settled = False
         for _ in range(FREEZE_ROUNDS):
-            found = self._scan()
+            found, settled = self._scan()
             new = {process.identity: process for process in found if process.identity not in frozen}
             for process in new.values():
                 signal_exactly(process, signal.SIGSTOP)
             frozen |= new
-            if not new and not any(process.runs for process in found):
+            if settled and not new and not any(process.runs for process in found):
                 break
             time.sleep(FREEZE_PAUSE_S)
         for process in frozen.values():
             signal_exactly(process, signal.SIGKILL)
+        if not frozen and not settled:
+            raise Unsettled("processes come and go faster than they can be looked at")
         return sorted(process.pid for process in frozen.values())
 
-    def _scan(self) -> list[Process]:
-        found = members(read_table(), keeper=self._keeper, main=self._main, carries=self._carries_nonce)
-        return [process for process in found.values() if process.alive]
+    def _scan(self) -> tuple[list[Process], bool]:
+        table, settled = read_table()
+        found = members(table, keeper=self._keeper, main=self._main, carries=self._carries_nonce)
+        return [process for process in found.values() if process.alive], settled
 
     def _carries_nonce(self, process: Process) -> bool:
         if (known := self._carries.get(process.identity)) is not None:

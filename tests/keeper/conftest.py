@@ -1,4 +1,4 @@
-"""Every test here runs on asyncio's loop and on uvloop's, as agents do."""
+"""Back ends that clean up, on asyncio's loop and on uvloop's."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -12,10 +12,16 @@ from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.ports.process import ProcessBackend
 from tests.keeper.host import Host
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+LOOPS: Mapping[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """What agents promise is tried on both loops; a keeper does not know who talks to it."""
+    return {"asyncio": LOOPS["asyncio"]} if item.path.name == "test_keeper.py" else LOOPS
 
 
 def direct(state_dir: Path) -> ProcessBackend:

@@ -117,14 +117,18 @@ class Host:
 
     def living(self) -> list[int]:
         """Every process of the machine that carries the mark of this test."""
-        return [process.pid for process in psutil.process_iter() if self._is_marked(process)]
+        looks = (process for _ in range(2) for process in psutil.process_iter())  # one may fork on meanwhile
+        return sorted({process.pid for process in looks if self._is_marked(process)})
 
     def kill_all(self) -> None:
         """By what only processes of this test can have: its folder in the command line, or its mark."""
-        ours = [process for process in psutil.process_iter() if self._is_ours(process)]
-        for process in [*ours, *(child for parent in ours for child in _children(parent))]:
-            with suppress(psutil.Error):
-                process.send_signal(signal.SIGKILL)
+        for _ in range(20):
+            ours = [process for process in psutil.process_iter() if self._is_ours(process)]
+            for process in [*ours, *(child for parent in ours for child in _children(parent))]:
+                with suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+            if not ours:
+                break
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

@@ -90,25 +90,39 @@ time.sleep(600)
 )
 """Two children in its session: one with the environment, one without. Prints their pids."""
 
-FORK_BOMB: Final = python(
+FORK_CHAIN: Final = python(
     """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 print("ready", flush=True)
-for generation in range(3000):
-    if os.fork():
-        if generation == 0:
-            time.sleep(600)
-        time.sleep(0.002)
-        os._exit(0)
-    if generation % 100 == 0 and os.fork() == 0:
+if os.fork():
+    time.sleep(600)
+    os._exit(0)
+for generation in range(500):
+    if generation % 20 == 0 and os.fork() == 0:
         os.setsid()
         time.sleep(600)
+        os._exit(0)
+    time.sleep(0.02)
+    if os.fork():
+        os._exit(0)
 """
 )
-"""The main process stays. Each of its descendants forks the next one and ends a moment later, 3000 in
-all; now and then one stays, in a session of its own. The test machine survives a keeper that fails."""
+"""The main process stays. A descendant lives for a moment, forks the next one and ends, 500 in sequence;
+every 20th leaves a child in a session of its own. Some 30 are alive at once, whatever the keeper does."""
+
+FORK_BOMB: Final = python(
+    """
+import os, time
+print("ready", flush=True)
+for generation in range(6):
+    time.sleep(0.01)
+    os.fork()
+time.sleep(600)
+"""
+)
+"""Doubles until there are 64 processes."""
 
 TITLED: Final = (
     sys.executable,

@@ -1,15 +1,19 @@
 """Agent, keeper or machine end: what the next agent finds, and what it leaves alone."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
 
+from supervisord_cp.adapters import keeper_link, kept_engine
+from supervisord_cp.adapters.keeper_link import KeeperLink
 from supervisord_cp.ports.process import ExitStatus, ProcessRecord
 from tests.keeper import programs
 from tests.keeper.host import PATIENCE_S, Host, ends, is_alive, start_ticks, until
@@ -137,6 +141,31 @@ async def test_a_tree_without_a_keeper_is_found_and_ended_when_asked(host: Host)
     assert is_alive(record.pid)
     await engine.gone()
     assert host.living() == []
+
+
+async def test_a_tree_that_forks_on_without_a_keeper_is_ended(host: Host) -> None:
+    await lost(host, programs.FORK_CHAIN)
+    await (await host.find()).gone()
+    assert host.living() == []
+
+
+async def test_a_keeper_that_cannot_be_asked_is_not_taken_for_dead(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await host.spawn(programs.POLITE)
+    failures = iter([OSError(errno.EMFILE, "Too many open files")] * 3)
+
+    async def connect(*arguments: Any) -> KeeperLink | None:
+        for failure in failures:
+            raise failure
+        return await keeper_link.connect(*arguments)
+
+    monkeypatch.setattr(kept_engine, "connect", connect)
+    found = await host.find()
+    assert not found.exited.done()
+    await found.stop(grace_s=PATIENCE_S)
+    assert (await engine.exited).code == 3
+    await found.gone()
 
 
 async def test_a_stop_of_a_tree_without_a_keeper_ends_it(host: Host) -> None:

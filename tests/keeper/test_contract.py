@@ -103,9 +103,10 @@ async def test_children_with_changed_titles_end_too(host: Host) -> None:
     assert not is_alive(child)
 
 
-async def test_whoever_forks_faster_than_it_is_killed_is_caught(host: Host) -> None:
-    engine = await host.spawn(programs.FORK_BOMB)
-    await until(lambda: len(engine.survivors()) > 5)
+@pytest.mark.parametrize("program", [programs.FORK_CHAIN, programs.FORK_BOMB], ids=["chain", "bomb"])
+async def test_whoever_forks_while_it_is_killed_is_caught(host: Host, program: programs.Argv) -> None:
+    engine = await host.spawn(program)
+    await until(lambda: len(engine.survivors()) > 3)
     await engine.stop(grace_s=0)
     await engine.gone()
     assert host.living() == []

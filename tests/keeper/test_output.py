@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from supervisord_cp.keeper import output
 from supervisord_cp.keeper.output import LONGEST_LINE_BYTES, RotatedLog
 
 
@@ -31,7 +30,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def set_room(count: int) -> None:
         room[0] = count
-        monkeypatch.setattr(output.os, "write", limited)
+        monkeypatch.setattr("supervisord_cp.keeper.output.os.write", limited)
 
     return set_room
 
