@@ -8,10 +8,19 @@ from typing import Any
 
 import click
 
-from supervisord_cp.config.findings import Finding
-from supervisord_cp.config.load import Reading
-from supervisord_cp.config.plan import Change, ChangeKind
+from supervisord_cp.cli.connect import find_central
+from supervisord_cp.cli.text import count
+from supervisord_cp.config.effective import from_plain, masked, plain
+from supervisord_cp.config.findings import Finding, Level
+from supervisord_cp.config.launch import launch_spec
+from supervisord_cp.config.load import Reading, find_file, load, read_file
+from supervisord_cp.config.on_disk import missing_files
+from supervisord_cp.config.plan import Change, ChangeKind, diff_configs
+from supervisord_cp.config.schema import DeploymentConfig
+from supervisord_cp.config.toml_text import toml_text
+from supervisord_cp.engines.allow import refusals
 from supervisord_cp.errors import SupervisordError
+from supervisord_cp.model.launch import EngineKind
 
 
 @click.group()
@@ -41,18 +50,14 @@ def _output_option(first: str) -> Callable[[Callable[..., Any]], Callable[..., A
 @_file_argument
 def check(file: Path | None) -> None:
     """Report every mistake in FILE, each with its line. Exit code 2 when there is one."""
-    from supervisord_cp.config.findings import Level
-    from supervisord_cp.config.load import find_file, read_file
-    from supervisord_cp.config.on_disk import missing_files
-
     path = find_file(file, os.environ)
     reading = read_file(path)
     on_this_host = (*missing_files(reading.record), *_refusals(reading))
     for problem in reading.problems(Level.WARNING, on_this_host):
         click.echo(f"warning: {problem}", err=True)
     checked = reading.accepted()
-    deployments = _counted(len(checked.deployments), "deployment")
-    static = _counted(len(checked.static_instances), "static instance")
+    deployments = count(len(checked.deployments), "deployment")
+    static = count(len(checked.static_instances), "static instance")
     click.echo(f"{path} is fine: {deployments}, {static}")
 
 
@@ -61,16 +66,10 @@ def check(file: Path | None) -> None:
 @_output_option("toml")
 def show(file: Path | None, output: str) -> None:
     """Print the configuration that FILE gives: with all defaults, secrets masked."""
-    from supervisord_cp.config.effective import masked, plain
-    from supervisord_cp.config.load import find_file, load
-    from supervisord_cp.config.toml_text import toml_text
-
     document = plain(masked(load(find_file(file, os.environ))))
     click.echo(
-        json.dumps(document, indent=2, default=str) if output == "json" else toml_text(document), nl=False
+        json.dumps(document, indent=2, default=str) if output == "json" else toml_text(document).rstrip()
     )
-    if output == "json":
-        click.echo()
 
 
 @config.command()
@@ -85,11 +84,6 @@ def plan(file: Path | None, output: str, address: str | None, token_file: Path |
 
     Values of secrets are not compared: central does not show them.
     """
-    from supervisord_cp.cli.connect import find_central
-    from supervisord_cp.config.effective import from_plain, masked
-    from supervisord_cp.config.load import find_file, load
-    from supervisord_cp.config.plan import diff_configs
-
     path = find_file(file, os.environ)
     new = masked(load(path))
     above = click.get_current_context().find_root().params
@@ -108,11 +102,6 @@ def plan(file: Path | None, output: str, address: str | None, token_file: Path |
 
 def _refusals(reading: Reading) -> Iterator[Finding]:
     """What the node's own policy refuses, where the file has it; another node may allow it."""
-    from supervisord_cp.config.launch import launch_spec
-    from supervisord_cp.config.schema import DeploymentConfig
-    from supervisord_cp.engines.allow import refusals
-    from supervisord_cp.model.launch import EngineKind
-
     if "agent" not in reading.config.tables:
         return
     for deployment in reading.record.of(DeploymentConfig):
@@ -141,7 +130,3 @@ def _as_json(change: Change) -> dict[str, object]:
             {"key": key.key, "old": key.old, "new": key.new, "effect": key.effect} for key in change.keys
         ],
     }
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,6 +1,5 @@
 """Conditions between the keys of `[central]`, `[router]`, `[prometheus]` and `[agent]`."""
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -129,7 +128,4 @@ def _remote(url: str) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return Listen(host=host, port=0).loopback
