@@ -14,6 +14,8 @@ from supervisord_cp.central.http_sd import targets
 from supervisord_cp.central.links import CallFailed, Links
 from supervisord_cp.central.metrics import Metrics
 from supervisord_cp.central.operations import NotFound, NotPossible, Operations
+from supervisord_cp.config.effective import plain
+from supervisord_cp.config.masking import masked
 from supervisord_cp.model.base import InstanceId
 from supervisord_cp.ports.store import StoreFailed
 from supervisord_cp.version import __version__
@@ -119,7 +121,7 @@ class Api:
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def config(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(body=msgspec.json.encode(self._c.config), content_type="application/json")
+        return web.json_response(plain(masked(self._c.config)))
 
     async def policies(self, request: web.Request) -> web.StreamResponse:
         names = self._c.scaling.policies()

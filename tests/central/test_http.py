@@ -17,6 +17,9 @@ from supervisord_cp.central.api import Api, errors
 from supervisord_cp.central.auth import guard, tokens_of
 from supervisord_cp.central.links import Links
 from supervisord_cp.central.metrics import Metrics, merge
+from supervisord_cp.config.effective import from_plain
+from supervisord_cp.config.masking import masked
+from supervisord_cp.config.plan import diff_configs
 from supervisord_cp.config.schema import CentralConfig, Config, Listen
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
@@ -181,6 +184,18 @@ async def test_a_body_that_is_too_large_is_refused(world: World) -> None:
         served.session.post("/api/v1/deployments/chat/scale", data=b"x" * 100_000) as answer,
     ):
         assert answer.status == 413
+
+
+@pytest.mark.asyncio
+async def test_the_configuration_is_served_as_a_reload_would_compare_it(world: World, tmp_path: Path) -> None:
+    world.controller.config = Config(
+        central=CentralConfig(state_dir=tmp_path),
+        deployments=(deployment(env={"HF_TOKEN": "hf_canary", "HF_HOME": "/models"}),),
+    )
+    async with serving(world) as served, served.session.get("/api/v1/config") as answer:
+        text = await answer.text()
+    assert "hf_canary" not in text
+    assert diff_configs(masked(world.controller.config), from_plain(json.loads(text))) == ()
 
 
 @pytest.mark.asyncio
