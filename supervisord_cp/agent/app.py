@@ -70,6 +70,7 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
     boot = boot_id()
     state = StateDir(agent.state_dir, boot_id=boot)
     lock = state.lock()
+    stop = _stop_on_signals()
     http = EngineHttp()
     clock = SystemClock()
     gpu: GpuPort = NoGpus() if agent.device == "cpu" else NvmlReader(clock=clock)
@@ -77,8 +78,10 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
         _make_log_dir(agent.log_dir)
         await gpu.start()
         identity = await identify(agent, gpu)
-        tools = _Outside(state=state, identity=identity, gpu=gpu, http=http, clock=clock, boot_id=boot)
-        return await _Agent(config, tools, tokens=tokens, loopback=loopback).run(stop_engines=stop_engines)
+        outside = _Outside(state=state, identity=identity, gpu=gpu, http=http, clock=clock, boot_id=boot)
+        return await _Agent(config, outside, stop, tokens=tokens, loopback=loopback).run(
+            stop_engines=stop_engines
+        )
     finally:
         await gpu.stop()
         await http.close()
@@ -99,13 +102,19 @@ class _Outside:
 
 class _Agent:
     def __init__(
-        self, config: Config, outside: _Outside, *, tokens: TokenFile | None, loopback: bool
+        self,
+        config: Config,
+        outside: _Outside,
+        stop: asyncio.Event,
+        *,
+        tokens: TokenFile | None,
+        loopback: bool,
     ) -> None:
         self._path = config.path
         self._config = agent = config.agent
         self._outside = outside
         self._session = secrets.token_hex(8)
-        self._stop = asyncio.Event()
+        self._stop = stop
         self._notifier = Notifier(os.environ)
         roster = self._roster = Roster(outside.identity, outside.gpu)
         self._launcher = Launcher(
@@ -158,7 +167,7 @@ class _Agent:
 
     async def run(self, *, stop_engines: bool) -> int:
         """Until a signal says stop, or a part of us fails; the exit status."""
-        self._handle_signals()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         if self._listener is not None:
             await self._listener.start()
         await self._node.adopt()
@@ -218,12 +227,6 @@ class _Agent:
 
         return beat
 
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-
     def _reload(self) -> None:
         """The node's own policy may change while engines run; it counts for starts from now on."""
         if self._path is None:
@@ -273,6 +276,14 @@ class _Agent:
             follow=bool(params.get("follow")),
             previous=bool(params.get("previous")),
         )
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def _make_log_dir(path: Path) -> None:

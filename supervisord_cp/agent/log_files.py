@@ -1,6 +1,7 @@
 """Reading an engine's rotated log: its last lines, and what is added to it.
 
-Full logs are renamed to `PATH.1` (the newest), `PATH.2` …; a reader recognises files by their inodes.
+Full logs are renamed to `PATH.1` (the newest), `PATH.2` …, and the last log of the incarnation before to
+`PATH.previous`. A reader recognises files by their inodes, and their order by when they were last written.
 """
 
 import os
@@ -57,29 +58,35 @@ class LogFollower:
             return False
         if os.fstat(file).st_size > self._offset:
             return True  # a last piece came between the read and the rename; nothing follows it
-        newer = self._path
-        for rotated in _rotated(self._path):
-            if _inode(rotated) == inode:
-                break
-            newer = rotated
-        descriptor = _open(newer)
+        descriptor = _open(self._after(file, inode))
         if descriptor is None:
             return False
         os.close(file)
         self._file, self._offset = descriptor, 0
         return True
 
+    def _after(self, file: int, inode: int) -> Path:
+        """The file that was begun when this one was full, or its incarnation had ended."""
+        newer = self._path
+        written = os.fstat(file).st_mtime_ns
+        for rotated in _rotated(self._path):
+            if _inode(rotated) == inode or _written(rotated) < written:
+                break
+            newer = rotated
+        return newer
+
 
 def last_lines(path: Path, count: int, *, before: tuple[int, int] | None = None) -> bytes:
-    """The last `count` lines of a log and its rotated files, in order.
+    """The last `count` lines of an incarnation's log and its rotated files, in order.
 
     `before` (inode, offset) ends it there: what a follower returns next is not in it.
     """
     pieces: list[bytes] = []
     wanted = count
     sought = before
+    previous = _written(path.with_name(f"{path.name}.previous"))
     for file in (path, *_rotated(path)):
-        if wanted <= 0:
+        if wanted <= 0 or (file is not path and _written(file) <= previous):
             break
         descriptor = _open(file)
         if descriptor is None:
@@ -146,6 +153,14 @@ def _open(path: Path) -> int | None:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+
+
+def _written(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0: it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _inode(path: Path) -> int | None:

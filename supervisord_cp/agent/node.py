@@ -5,15 +5,15 @@ import logging
 from typing import Final
 
 from supervisord_cp.agent.instance import Instance, Tools
-from supervisord_cp.agent.launch import Refused, notes_of
+from supervisord_cp.agent.launch import Refused, RunNotes, notes_of
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Roster
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.core.instances.intake import Book, take_over, with_found, without
 from supervisord_cp.core.instances.life import Life
-from supervisord_cp.model.base import InstanceId
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.launch import DesiredInstance, DesiredNode
+from supervisord_cp.model.reason import render
 from supervisord_cp.ports.process import EngineProcess
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Node:
         """The latest that was believed; `keep` writes it down and then acts on it."""
         self._unwritten = asyncio.Event()
         self._halted = False
+        self._endings: set[asyncio.Task[None]] = set()
 
     # what instances say
 
@@ -118,49 +119,54 @@ class Node:
     async def adopt(self) -> None:
         """Take over what earlier agents left, and start what is wanted and does not run."""
         book = await asyncio.to_thread(self._tools.state.load_book)
-        found: dict[InstanceId, tuple[EngineProcess, ...]] = {}
+        found: list[tuple[EngineProcess, RunNotes]] = []
         for process in await self._tools.backend.find():
-            found[process.record.instance] = (*found.get(process.record.instance, ()), process)
-        for processes in found.values():
-            notes = notes_of(processes[-1].record)
-            if notes is not None:
-                book = with_found(book, notes.desired)
+            notes = notes_of(process.record)
+            if notes is None:
+                self._leave_alone(process, "its notes cannot be read")
+                continue
+            book = with_found(book, notes.desired)
+            found.append((process, notes))
         self._book = book
         self._roster.generation = book.generation
         for desired in book.instances:
-            instance = self._create(desired, listed=desired.id not in book.unlisted)
-            for process in found.pop(desired.id, ()):
-                self._adopt_one(instance, process)
+            self._create(desired, listed=desired.id not in book.unlisted)
+        for process, notes in sorted(found, key=lambda one: one[0].exited.done()):  # what runs goes first
+            self._adopt_one(process, notes)
         for desired in book.instances:
             instance = self._roster.instances[desired.id]
             instance.deliver(ev.Removed() if desired.id in book.removing else ev.Tick())
-        for stranger in found:
-            log.error(
-                "%s was not started by this version and has no readable notes; it is left alone", stranger
-            )
 
-    def _adopt_one(self, instance: Instance, process: EngineProcess) -> None:
+    def _adopt_one(self, process: EngineProcess, notes: RunNotes) -> None:
         record = process.record
-        notes = notes_of(record)
-        if notes is not None:
-            instance.last_port = notes.port
-        if instance.running is not None or notes is None:
-            log.error(
-                "%s is left alone: %s",
-                record.incarnation,
-                "no readable notes" if notes is None else "a second one",
-            )
-            process.close()
+        instance = self._roster.instances[record.instance]
+        if instance.running is not None:
+            self._end(process, notes)
         elif process.exited.done() and instance.life.history.ended == record.incarnation:
+            instance.last_port = notes.port
             process.close()  # its end is history already
         else:
             try:
                 instance.adopt(process, notes)
-            except Refused:
-                log.error(
-                    "%s is left alone: an engine of kind %s", record.incarnation, notes.desired.spec.engine
-                )
-                process.close()
+            except Refused as refusal:
+                self._leave_alone(process, render(refusal.reason))
+
+    def _leave_alone(self, process: EngineProcess, why: str) -> None:
+        log.error("%s is left alone: %s", process.record.incarnation, why)
+        process.close()
+
+    def _end(self, process: EngineProcess, notes: RunNotes) -> None:
+        """A second incarnation of an instance has no right to be."""
+
+        async def end() -> None:
+            await process.stop(grace_s=notes.desired.spec.stop_grace_s)
+            await process.gone()
+            process.close()
+
+        log.warning("%s is ended: %s has another one", process.record.incarnation, process.record.instance)
+        task = asyncio.create_task(end(), name=f"end {process.record.incarnation}")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
     async def settled(self, timeout_s: float) -> None:
         """Wait until every adopted engine has been asked how it is, for `timeout_s` at most."""
@@ -195,6 +201,8 @@ class Node:
 
     def close(self) -> None:
         """Let go of everything. Engines run on."""
+        for ending in self._endings:
+            ending.cancel()
         for instance in self._roster.instances.values():
             instance.close()
         self._tools.gate.close()

@@ -81,7 +81,13 @@ class AgentHost:
         """Start an agent and wait for its first full report."""
         hellos = len(self.central.hellos)
         await self.start(*options)
-        await self.central.sees(lambda central: len(central.hellos) > hellos and central.reports)
+
+        def connected(central: FakeCentral) -> bool:
+            assert self.process is not None
+            assert self.process.returncode is None, self.log()
+            return len(central.hellos) > hellos and bool(central.reports)
+
+        await self.central.sees(connected)
 
     async def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit status."""

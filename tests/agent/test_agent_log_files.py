@@ -1,6 +1,8 @@
 """Reading logs that are rotated under the reader."""
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -23,6 +25,11 @@ class Log:
     def write(self, text: str) -> None:
         with self.path.open("a") as file:
             file.write(text)
+
+    def age(self, seconds: int) -> None:
+        """As if it had been written for the last time so long ago."""
+        then = time.time() - seconds
+        os.utime(self.path, (then, then))
 
     def rotate(self) -> None:
         for number in range(self._files - 1, 0, -1):
@@ -71,6 +78,24 @@ def test_a_follower_waits_for_a_log_and_survives_its_emptying(log: Log) -> None:
     assert drain(follower) == ""
     log.write("new\n")
     assert drain(follower) == "new\n"
+    follower.close()
+
+
+def test_the_next_incarnation_begins_a_new_log(log: Log) -> None:
+    log.write("old full\n")
+    log.age(30)
+    log.rotate()
+    log.write("old\n")
+    log.age(20)
+    follower = LogFollower(log.path, from_end=True)
+    log.write("old end\n")
+    log.age(10)
+    log.path.rename(log.path.with_name("x.log.previous"))
+    log.write("new full\n")
+    log.rotate()
+    log.write("new\n")
+    assert drain(follower) == "old end\nnew full\nnew\n"
+    assert last_lines(log.path, 9) == b"new full\nnew\n"
     follower.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisord_cp.core.instances.life import Stage
-from supervisord_cp.model.base import InstanceId
+from supervisord_cp.model.base import Incarnation, InstanceId
 from supervisord_cp.model.instance import ExitCause, InstanceState, Phase
 from supervisord_cp.model.launch import EngineKind, RunState
 from supervisord_cp.model.reason import ReasonCode
@@ -148,6 +148,29 @@ async def test_a_stranger_in_our_records_is_left_alone(
         await parts.node.adopt()
         assert caplog.text.count("left alone") == 2
         assert [process.stops for process in backend.found] == [[], []]
+
+
+async def test_of_two_incarnations_the_one_that_runs_is_taken_over_and_the_other_is_ended(
+    tmp_path: Path,
+) -> None:
+    with assembled(tmp_path) as parts:
+        parts.take(A)
+        await ready(parts, "chat-0")
+        request = parts.backend.requests[0]
+    backend = FakeBackend()
+    ended, alive, second = (
+        FakeProcess(record_of(replace(request, incarnation=Incarnation(f"chat-0.{name}")), pid))
+        for name, pid in (("ended", 10), ("alive", 20), ("second", 30))
+    )
+    ended.end(ExitStatus(code=1))
+    backend.found = [ended, alive, second]
+    with assembled(tmp_path, backend=backend) as parts:
+        await parts.node.adopt()
+        await ready(parts, "chat-0")
+        assert parts.roster.instances[A.id].status().pid == 20
+        await until(lambda: ended.closed and second.closed)
+        assert (alive.stops, second.stops) == ([], [30.0])
+        assert parts.roster.instances[A.id].status().restarts == 0
 
 
 async def test_an_unrequested_end_clears_away_the_tree_before_the_next_start(tmp_path: Path) -> None:
