@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from supervisord_cp.engines.fake.faults import CutConnection
 from supervisord_cp.engines.fake.http1 import BadRequest, Request, RequestParser, chunk, phrase, response_head
 from supervisord_cp.engines.fake.log import log_access
 
-_BACKLOG_LIMIT = 1 << 16
+_BACKLOG_LIMIT: Final = 1 << 16
+"""Bytes of further requests that are read while one is answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

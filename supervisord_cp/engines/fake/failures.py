@@ -82,8 +82,8 @@ def failures(options: Options) -> dict[str, StartFailure]:
             cause=f"ValueError: To serve at least one request with the model's max seq len ({length}), "
             "(16.0 GiB KV cache is needed, which is larger than the available KV cache memory (9.41 GiB). "
             f"Based on the available memory, the estimated maximum model length is {length // 2}. Try "
-            "increasing `gpu_memory_utilization` (which also controls CPU memory on the CPU backend) or decreasing "
-            "`max_model_len` when initializing the engine. See "
+            "increasing `gpu_memory_utilization` (which also controls CPU memory on the CPU backend) or "
+            "decreasing `max_model_len` when initializing the engine. See "
             "https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details.",
         ),
         "host_memory": StartFailure(phase="load", code=-9),

@@ -9,7 +9,10 @@ from supervisord_cp.engines.fake.generate import new_id, now
 from supervisord_cp.engines.fake.http1 import Request, response_head
 
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
+_TEXT: Final = 1
+_CLOSE: Final = 8
+_PING: Final = 9
+_PONG: Final = 10
 _FINAL: Final = 0x80
 
 
