@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-FIRST_DELAY_S: Final = 0.5
+FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 30.0
 FORGIVEN_AFTER_S: Final = 60.0
 LOG_KEEP_BYTES: Final = 16 * 1024 * 1024
+LAST_WORDS: Final = 200
+"""Characters of a log's last line that are shown."""
 USAGE_EXIT: Final = 2
 """Exit status of a daemon that cannot be run as it is configured."""
 
@@ -74,7 +76,8 @@ class Child:
         delay = restart_delay(self._failures)
         self._next_start = now + delay
         if status != USAGE_EXIT:
-            say(f"{self.name} ended with {_how(status)}, next start in {delay:g} s; see {self.log_path}")
+            why = f": {self.last_words(1)[:LAST_WORDS]}" if status > 0 else ""
+            say(f"{self.name} ended with {_how(status)}{why}; next start in {delay:g} s; see {self.log_path}")
         return status
 
     def signal(self, number: signal.Signals) -> None:

@@ -43,8 +43,10 @@ def _unplaced(deployment: Json) -> str:
 def instance_line(item: Json) -> str:
     """`chat-0: starting, loading weights, about 40s left`."""
     state = item.get("state")
-    # How the last life ended was said when it ended.
-    why = "" if state == "ready" else why_of({**item, "last_exit": None} if state == "starting" else item)
+    shown = {**item, "phase": _phase(item)}
+    if state == "starting":
+        shown["last_exit"] = None  # how the last life ended was said when it ended
+    why = "" if state == "ready" else why_of(shown)
     detail = (item.get("last_exit") or {}).get("detail") if state in ("crashed", "backoff") else ""
     return f"{item['id']}: " + ", ".join(str(part) for part in (state_of(item), why, detail) if part)
 
@@ -52,10 +54,14 @@ def instance_line(item: Json) -> str:
 def _essence(item: Json) -> object:
     """What must change to be worth a line; figures that run by themselves are left out."""
     eta = item.get("eta_s")
-    step = None if eta is None or item.get("state") != "starting" else int(eta // ETA_STEP_S)
-    phase = "" if item.get("phase") == "spawned" else item.get("phase")
+    step = 0 if eta is None or item.get("state") != "starting" else int(eta // ETA_STEP_S)
     life = item.get("incarnation") if item.get("ready") else ""
-    return item.get("state"), phase, item.get("reason"), life, step
+    return item.get("state"), _phase(item), item.get("reason"), life, step
+
+
+def _phase(item: Json) -> object:
+    """The phase, but that it was spawned is all that `starting` says."""
+    return "" if item.get("phase") == "spawned" else item.get("phase")
 
 
 def first_ready(instances: Sequence[Json]) -> Json | None:

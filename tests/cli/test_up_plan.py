@@ -179,7 +179,12 @@ def loaded(choice: Choice, places: Places, tmp_path: Path) -> Config:
     [
         (Wish(), LAPTOP),
         (Wish(), SERVER),
-        (Wish(model='we"ird\\\x7f\n模', vllm=VLLM, engine_args=("--a", '"', "--b", "1", "2")), LAPTOP),
+        (
+            Wish(
+                model='we"ird\\\x7f\n模', vllm=VLLM, engine_args=("--seed", '"', "--lora-modules", "1", "2")
+            ),
+            LAPTOP,
+        ),
         (Wish(model="m", engine="command", engine_args=("/s", "--port", "{port}")), LAPTOP),
         (Wish(model="m", replicas=7, vllm=VLLM, engine_args=("--tensor-parallel-size=2",)), SERVER),
     ],

@@ -16,18 +16,20 @@ from typing import Any, Final, TypeVar
 
 import psutil
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 20.0
 MARK: Final = "E2E_MARK"
 """A variable that every process of one `up` inherits, engines included: it finds what is left."""
 
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
-    """The first true answer of `look`."""
+def eventually(
+    look: Callable[[], T], what: str, patience_s: float = PATIENCE_S, tell: Callable[[], str] = str
+) -> T:
+    """The first true answer of `look`; `tell` adds what is known when there is none."""
     deadline = time.monotonic() + patience_s
     while not (answer := look()):
-        assert time.monotonic() < deadline, f"never: {what}"
+        assert time.monotonic() < deadline, f"never: {what}\n{tell()}"
         time.sleep(0.02)
     return answer
 
@@ -61,7 +63,7 @@ class Up:
             assert found or self.process.poll() is None, f"ended without saying {pattern!r}:\n{self.output}"
             return found
 
-        match = eventually(look, f"{pattern!r} in:\n{self.output}")
+        match = eventually(look, f"{pattern!r}", tell=lambda: self.output)
         return match[match.lastindex or 0]
 
     @property
