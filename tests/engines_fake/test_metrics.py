@@ -38,7 +38,7 @@ def test_the_page_has_every_line_of_the_recorded_one() -> None:
 
 def test_every_figure_has_its_place() -> None:
     figures = Telemetry().figures(Scheduler(Limits()), None)
-    assert not {key for key in figures if key not in page().keys and key not in page("0.10.2").keys}
+    assert not {key for key in figures if key not in page().keys}
 
 
 def test_figures_and_labels_are_rendered() -> None:

@@ -1,6 +1,6 @@
 """The `/metrics` page: a recorded page of vLLM 0.32 with this engine's figures in it.
 
-A figure's key is its sample's name and labels without `engine` and `model_name`, such as
+A figure's key is its sample's name of 0.32 and its labels without `engine` and `model_name`, such as
 `vllm:request_success_total{finished_reason="stop"}`.
 """
 

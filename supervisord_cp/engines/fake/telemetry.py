@@ -103,11 +103,9 @@ class Telemetry:
         yield 'vllm:engine_sleep_state{sleep_state="awake"}', sleep_level is None
         yield 'vllm:engine_sleep_state{sleep_state="weights_offloaded"}', sleep_level == 1
         yield 'vllm:engine_sleep_state{sleep_state="discard_all"}', sleep_level == 2
-        for name in ("kv_cache_usage_perc", "gpu_cache_usage_perc"):
-            yield f"vllm:{name}", scheduler.usage
-        for name in ("prefix_cache", "gpu_prefix_cache"):
-            yield f"vllm:{name}_queries_total", scheduler.cache.queries
-            yield f"vllm:{name}_hits_total", scheduler.cache.hits
+        yield "vllm:kv_cache_usage_perc", scheduler.usage
+        yield "vllm:prefix_cache_queries_total", scheduler.cache.queries
+        yield "vllm:prefix_cache_hits_total", scheduler.cache.hits
         yield "vllm:num_preemptions_total", scheduler.preemptions
         yield "vllm:prompt_tokens_total", self.prompt_tokens
         yield (
@@ -124,6 +122,3 @@ class Telemetry:
             yield f'vllm:admission_rejections_total{{reason="{reason}"}}', count
         for name, histogram in self.histograms.items():
             yield from histogram.samples(f"vllm:{name}")
-        yield from self.histograms["inter_token_latency_seconds"].samples(
-            "vllm:time_per_output_token_seconds"
-        )
