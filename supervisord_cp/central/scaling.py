@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from msgspec.structs import replace
+import msgspec
 
 from supervisord_cp.builtin.placers.spread import spread
-from supervisord_cp.builtin.scalers.fixed import fixed
+from supervisord_cp.builtin.scalers.fixed import FixedParams, fixed
 from supervisord_cp.central import fleet
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.memory import Memory
@@ -23,7 +23,14 @@ from supervisord_cp.model.fleet import RoutedDeployment
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind, LaunchSpec, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode, render
-from supervisord_cp.model.scaling import ScaleBounds, ScaleDecision, ScalePlan, ScaleProposal, ScaleView
+from supervisord_cp.model.scaling import (
+    ScaleBounds,
+    ScaleDecision,
+    ScaleLimits,
+    ScalePlan,
+    ScaleProposal,
+    ScaleView,
+)
 from supervisord_cp.policy import declared
 
 log = logging.getLogger(__name__)
@@ -84,13 +91,12 @@ class Scaling:
             if name not in specs:
                 continue
             view = self._view(deployment, memory, states)
-            decision = decide(
-                view,
-                _proposals(deployment, view),
+            limits = ScaleLimits(
                 override=memory.overrides.get(name),
                 gpus_per_replica=deployment.gpus,
                 gpus_left=budget,
             )
+            decision, _ = decide(view, _proposals(deployment, view), limits)
             if budget is not None:
                 budget -= decision.wanted * deployment.gpus
             made[name] = decision
@@ -201,15 +207,23 @@ class Scaling:
 
 def _proposals(deployment: DeploymentConfig, view: ScaleView) -> Sequence[ScaleProposal]:
     if deployment.autoscale is None:
-        return (fixed(view),)
+        return (fixed(view, FixedParams()),)
     out = []
     for use in deployment.autoscale.scalers:
         if use.use == "fixed":
-            out.append(fixed(replace(view, params=use.params)))
+            out.append(_fixed(view, use.params))
         else:
             why = Reason(code=ReasonCode.HOLD, params={"why": f"no scaler named {use.use} is loaded"})
             out.append(ScaleProposal(policy=use.use, replicas=None, reason=why))
     return out
+
+
+def _fixed(view: ScaleView, written: dict[str, object]) -> ScaleProposal:
+    try:
+        return fixed(view, msgspec.convert(written, FixedParams))
+    except msgspec.ValidationError as error:
+        reason = Reason(code=ReasonCode.SCALER_FAILED, params={"policy": "fixed", "error": str(error)})
+        return ScaleProposal(policy="fixed", replicas=None, reason=reason)
 
 
 def _capacity(view: fleet.NodeView, memory: Memory) -> NodeCapacity:

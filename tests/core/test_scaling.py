@@ -1,6 +1,4 @@
-"""Envelope, placement and reconciliation, by tables and by laws."""
-
-import math
+"""Placement, reconciliation and draining, by tables and by laws."""
 
 import pytest
 from hypothesis import given
@@ -8,76 +6,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from supervisord_cp.builtin.placers.spread import spread
-from supervisord_cp.builtin.scalers.fixed import fixed
 from supervisord_cp.core.scaling.drain import drained, next_turns
-from supervisord_cp.core.scaling.envelope import decide
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, place
 from supervisord_cp.core.scaling.reconcile import Wanted, plan
-from supervisord_cp.model.assignment import Assignment, Leave, Leaving, Override
+from supervisord_cp.model.assignment import Assignment, Leave, Leaving
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import EngineKind, LaunchSpec, revision_of
 from supervisord_cp.model.reason import ReasonCode, render
 from supervisord_cp.model.router import LeaseCount, RouterReport
-from supervisord_cp.model.scaling import Retire, ScaleBounds, ScaleProposal, ScaleView, Start
+from supervisord_cp.model.scaling import Retire, Start
 
 SPEC = LaunchSpec(engine=EngineKind.FAKE, model="m", served_names=("m",))
-VIEW = ScaleView(deployment="chat", configured=2, bounds=ScaleBounds(min=1, max=4), ready=2, starting=1)
-
-
-def proposal(replicas: float | None) -> ScaleProposal:
-    return ScaleProposal(policy="p", replicas=replicas)
-
-
-@pytest.mark.parametrize(
-    ("proposals", "options", "wanted", "code"),
-    [
-        ([2], {}, 2, ReasonCode.NONE),
-        ([2, 3], {}, 3, ReasonCode.NONE),
-        ([2.1], {}, 3, ReasonCode.NONE),
-        ([0], {}, 1, ReasonCode.BOUND_MIN),
-        ([9], {}, 4, ReasonCode.BOUND_MAX),
-        ([None], {}, 3, ReasonCode.HOLD),
-        ([math.nan], {}, 3, ReasonCode.HOLD),
-        ([math.inf], {}, 3, ReasonCode.HOLD),
-        ([], {}, 3, ReasonCode.HOLD),
-        ([None, 2], {}, 2, ReasonCode.NONE),
-        ([2], {"override": Override(deployment="chat", replicas=7)}, 7, ReasonCode.OVERRIDE),
-        ([2], {"override": Override(deployment="chat", replicas=0)}, 0, ReasonCode.OVERRIDE),
-        ([2], {"override": Override(deployment="chat", replicas=3, learned=True)}, 3, ReasonCode.LEARNED),
-        ([4], {"gpus_per_replica": 2, "gpus_left": 5}, 2, ReasonCode.GPU_BUDGET),
-        ([2], {"gpus_per_replica": 2, "gpus_left": 5}, 2, ReasonCode.NONE),
-        ([4], {"gpus_left": -3}, 0, ReasonCode.GPU_BUDGET),
-        (
-            [4],
-            {"override": Override(deployment="chat", replicas=9), "gpus_left": 6},
-            6,
-            ReasonCode.GPU_BUDGET,
-        ),
-    ],
-)
-def test_envelope(proposals: list[float | None], options: dict, wanted: int, code: ReasonCode) -> None:
-    decision = decide(VIEW, [proposal(r) for r in proposals], **options)
-    assert (decision.wanted, decision.reason.code) == (wanted, code)
-    assert "?" not in render(decision.reason)
-
-
-@given(
-    st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True, width=32)), max_size=4),
-    st.integers(0, 5),
-    st.integers(0, 50),
-)
-def test_envelope_stays_within_bounds_and_budget(replicas: list[float | None], low: int, budget: int) -> None:
-    view = replace(VIEW, bounds=ScaleBounds(min=low, max=low + 3))
-    decision = decide(view, [proposal(r) for r in replicas], gpus_left=budget)
-    assert 0 <= decision.wanted <= min(low + 3, budget)
-    if budget >= low:
-        assert decision.wanted >= low
-
-
-def test_fixed_proposes_what_is_configured_or_given() -> None:
-    assert fixed(VIEW).replicas == 2
-    assert fixed(replace(VIEW, params={"replicas": 5})).replicas == 5
-    assert fixed(replace(VIEW, params={"replicas": "many"})).replicas == 2
 
 
 def node(name: str, devices: int = 2, **fields: object) -> NodeCapacity:

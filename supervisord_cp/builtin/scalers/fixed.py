@@ -1,13 +1,23 @@
 """Fixed: as many replicas as the configuration says."""
 
-from supervisord_cp.policy import PolicyKind, Reason, ReasonCode, ScaleProposal, ScaleView, policy
+from typing import Annotated
+
+from msgspec import Meta
+
+from supervisord_cp.policy import PolicyKind, Reason, ReasonCode, ScaleProposal, ScaleView, Value, policy
 
 
-@policy(PolicyKind.SCALER, "fixed")
-def fixed(view: ScaleView) -> ScaleProposal:
+class FixedParams(Value, frozen=True, kw_only=True):
+    """Parameters of `fixed`."""
+
+    replicas: Annotated[int, Meta(ge=0)] | None = None
+    """How many; default: the deployment's `replicas`, or the minimum of its autoscale table."""
+
+
+@policy(PolicyKind.SCALER, "fixed", params=FixedParams)
+def fixed(view: ScaleView, params: FixedParams) -> ScaleProposal:
     """`replicas` of the parameters, else of the deployment."""
-    given = view.params.get("replicas", view.configured)
-    replicas = given if isinstance(given, int) and given >= 0 else view.configured
+    replicas = view.configured if params.replicas is None else params.replicas
     return ScaleProposal(
         policy="fixed",
         replicas=float(replicas),
