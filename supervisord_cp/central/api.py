@@ -14,8 +14,7 @@ from supervisord_cp.central.http_sd import targets
 from supervisord_cp.central.links import CallFailed, Links
 from supervisord_cp.central.metrics import Metrics
 from supervisord_cp.central.operations import NotFound, NotPossible, Operations
-from supervisord_cp.config.effective import plain
-from supervisord_cp.config.masking import masked
+from supervisord_cp.config.effective import masked, plain
 from supervisord_cp.model.base import InstanceId
 from supervisord_cp.ports.store import StoreFailed
 from supervisord_cp.version import __version__

@@ -17,8 +17,7 @@ from supervisord_cp.central.api import Api, errors
 from supervisord_cp.central.auth import guard, tokens_of
 from supervisord_cp.central.links import Links
 from supervisord_cp.central.metrics import Metrics, merge
-from supervisord_cp.config.effective import from_plain
-from supervisord_cp.config.masking import masked
+from supervisord_cp.config.effective import from_plain, masked
 from supervisord_cp.config.plan import diff_configs
 from supervisord_cp.config.schema import CentralConfig, Config, Listen
 from supervisord_cp.errors import UsageError
