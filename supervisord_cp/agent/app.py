@@ -36,6 +36,7 @@ from supervisord_cp.agent.unit import check_unit
 from supervisord_cp.clock import Clock, SystemClock
 from supervisord_cp.config.load import load
 from supervisord_cp.config.schema import Config
+from supervisord_cp.core.instances.life import Stage
 from supervisord_cp.engines.registry import all_engines
 from supervisord_cp.errors import SupervisordError, UsageError
 from supervisord_cp.model.base import InstanceId
@@ -184,6 +185,7 @@ class _Agent:
             log.error("the agent stops: %s failed: %r", task.get_name(), task.exception())
         if stop_engines:
             await self._stop_engines()
+        self._reporter.flush()
         await self._link.flush(FLUSH_S)
         for task in (stopped, *tasks):
             task.cancel()
@@ -197,9 +199,9 @@ class _Agent:
     async def _connect(self) -> None:
         """Dial central once it is known how adopted engines are."""
         await self._node.settled(SETTLE_S)
-        engines = len(self._roster.instances)
-        log.info("agent %s is ready: %d instances", self._outside.identity.name, engines)
-        self._notifier.ready(f"{engines} instances; central at {self._config.central}")
+        identity = self._outside.identity
+        log.info("agent %s (%s) is ready: %s", identity.name, identity.device_kind, self._summary())
+        self._notifier.ready(self._summary())
         await self._link.run()
 
     async def _stop_engines(self) -> None:
@@ -215,17 +217,26 @@ class _Agent:
 
     def _beat(self) -> Callable[[], None]:
         """Feeds the watchdog from the loop that reports: while that runs, the agent does its work."""
-        interval = self._notifier.watchdog_s
-        last = float("-inf")
+        interval_s = self._notifier.watchdog_s
+        last, said = float("-inf"), ""
 
         def beat() -> None:
-            nonlocal last
-            now = self._outside.clock.now()
-            if interval is not None and now - last >= min(interval, 10.0):
+            nonlocal last, said
+            now, summary = self._outside.clock.now(), self._summary()
+            if interval_s is not None and now - last >= interval_s / 2:
                 last = now
                 self._notifier.watchdog()
+            if summary != said:
+                said = summary
+                self._notifier.status(summary)
 
         return beat
+
+    def _summary(self) -> str:
+        instances = self._roster.instances.values()
+        ready = sum(one.life.stage is Stage.READY for one in instances)
+        central = "connected to" if self._link.connected else "without"
+        return f"{ready} of {len(instances)} instances ready, {central} central at {self._config.central}"
 
     def _reload(self) -> None:
         """The node's own policy may change while engines run; it counts for starts from now on."""

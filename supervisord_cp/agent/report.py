@@ -96,6 +96,12 @@ class Reporter:
             beat()
             await asyncio.sleep(HEARTBEAT_S)
 
+    def flush(self) -> None:
+        """Say what is new without waiting for more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due()
+
     def close(self) -> None:
         """Say nothing more."""
         self._connected = False

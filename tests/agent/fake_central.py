@@ -26,7 +26,6 @@ class FakeCentral:
         self.tokens: list[str] = []
         self.reports: list[NodeReport] = []
         """Of the present connection."""
-        self.all_reports: list[NodeReport] = []
         self.events: list[Event] = []
         self.keys: dict[str, str] = {}
         self.instances: dict[str, InstanceStatus] = {}
@@ -116,11 +115,6 @@ class FakeCentral:
             if chunk.done:
                 return text + (f"[{chunk.error}]" if chunk.error else "")
 
-    def states(self, name: str) -> list[InstanceState]:
-        """All states that an instance was reported in, repetitions left out."""
-        said = [one.state for report in self.all_reports for one in report.instances if one.id == name]
-        return [state for state, _ in itertools.groupby(said)]
-
     async def _agent(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -145,7 +139,6 @@ class FakeCentral:
             case m.Report(report=report):
                 assert report.sequence == len(self.reports) + 1, "reports are numbered without gaps"
                 self.reports.append(report)
-                self.all_reports.append(report)
                 if report.full:
                     self.instances.clear()
                 self.instances |= {one.id: one for one in report.instances}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from supervisord_cp.agent import incarnation
 from supervisord_cp.core.instances.life import Stage
 from supervisord_cp.model.base import Incarnation, InstanceId
 from supervisord_cp.model.instance import ExitCause, InstanceState, Phase
@@ -283,6 +284,22 @@ async def test_phases_and_load_are_read_and_a_page_that_breaks_us_is_survived(
         await until(lambda: instance.status().load is not None, what="load")
         assert instance.status().load.running == 3  # type: ignore[union-attr]
         assert "a page that nobody has seen before" in caplog.text
+
+
+async def test_an_engine_that_fails_its_health_checks_is_degraded_and_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incarnation, "SERVING_S", 0.01)
+    with assembled(tmp_path) as parts:
+        parts.take(A)
+        await ready(parts, "chat-0")
+        parts.http.health_of[parts.url_of("chat-0")] = REFUSED
+        await reached(parts, "chat-0", InstanceState.DEGRADED)
+        assert parts.roster.instances[A.id].status().reason == REFUSED
+        parts.http.health_of.clear()
+        await ready(parts, "chat-0")
+        assert len(parts.backend.requests) == 1
+        assert parts.backend.processes[A.id].stops == []
 
 
 async def test_a_full_disk_costs_what_is_written_not_what_runs(
