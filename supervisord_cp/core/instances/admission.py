@@ -1,13 +1,14 @@
 """Whether a start may go ahead now, and if not, what it waits for. Pure."""
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from supervisord_cp.model.base import DeviceId, InstanceId, Value
 from supervisord_cp.model.gpu import Gpu, GpuHealth
 from supervisord_cp.model.launch import DesiredInstance, EngineKind
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 
-DEFAULT_MEMORY_SHARE = 0.9
+DEFAULT_MEMORY_SHARE: Final = 0.9
 """vLLM's own default of `gpu-memory-utilization`."""
 
 

@@ -1,6 +1,7 @@
 """Transitions told to people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from supervisord_cp.core.instances.life import Life, Stage
 from supervisord_cp.core.instances.show import how, shown
@@ -8,7 +9,7 @@ from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.reason import ReasonCode, render
 
-_LOUD = {
+_LOUD: Final[Mapping[InstanceState, Severity]] = {
     InstanceState.CRASHED: Severity.ERROR,
     InstanceState.DEGRADED: Severity.WARNING,
     InstanceState.BACKOFF: Severity.WARNING,

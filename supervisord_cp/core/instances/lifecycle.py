@@ -5,7 +5,7 @@ afterwards from the state alone (`_converge`), whatever the event was. So a lost
 delays convergence and never changes where it leads.
 """
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from msgspec.structs import replace
 
@@ -28,7 +28,7 @@ from supervisord_cp.model.base import Value
 from supervisord_cp.model.instance import ExitCause, Phase
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 
-_PHASES = tuple(Phase)
+_PHASES: Final = tuple(Phase)
 
 
 class Step(Value, frozen=True, kw_only=True):

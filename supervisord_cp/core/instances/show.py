@@ -1,6 +1,8 @@
 """An instance as users see it: state, reason, status."""
 
 import signal
+from collections.abc import Mapping
+from typing import Final
 
 from supervisord_cp.core.instances.life import DEFAULT_POLICY, Ended, Launch, Life, LifePolicy, Run, Stage
 from supervisord_cp.model.base import Incarnation
@@ -8,7 +10,7 @@ from supervisord_cp.model.instance import EngineLoad, InstanceState, InstanceSta
 from supervisord_cp.model.launch import RunState
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 
-_STATES = {
+_STATES: Final[Mapping[Stage, InstanceState]] = {
     Stage.IDLE: InstanceState.STOPPED,
     Stage.ADMITTING: InstanceState.GATED,
     Stage.ADMITTED: InstanceState.GATED,
