@@ -62,7 +62,7 @@ class Engine:
         self.health = 200
         self.port = 0
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -77,14 +77,17 @@ class Engine:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for writer in tuple(self._writers):
+        for task, writer in tuple(self._writers.items()):
             writer.transport.abort()
+            task.cancel()
         await until(lambda: not self.open, "connections of the engine end")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open += 1
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._writers[task] = writer
         try:
             while (asked := await read_request(reader)) is not None:
                 if asked.target.endswith("/health"):
@@ -94,10 +97,10 @@ class Engine:
                 behaviour = self.script.pop(0) if len(self.script) > 1 else self.script[0]
                 if not await behaviour(asked, reader, writer):
                     break
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._writers.discard(writer)
+            del self._writers[task]
             self.open -= 1
             writer.close()
 
@@ -157,8 +160,8 @@ def streams(*texts: str, gate: asyncio.Event | None = None, usage: str = "") -> 
         for index, text in enumerate(texts):
             writer.write(event(text))
             await writer.drain()
-            if index == 0 and gate is not None:
-                await gate.wait()
+            if index == 0 and gate is not None and not await opens(gate, reader):
+                return False
         if usage:
             data = f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode()
             writer.write(b"%x\r\n%b\r\n" % (len(data), data))
@@ -173,16 +176,21 @@ def waits(gate: asyncio.Event, then: Behaviour) -> Behaviour:
     """Nothing until the gate opens (or the client leaves)."""
 
     async def behave(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        opened = asyncio.ensure_future(gate.wait())
-        gone = asyncio.ensure_future(reader.read(1))
-        await asyncio.wait([opened, gone], return_when=asyncio.FIRST_COMPLETED)
-        left = gone.done() and not opened.done()
-        for task in (opened, gone):
-            task.cancel()
-        await asyncio.gather(opened, gone, return_exceptions=True)
-        return False if left else await then(asked, reader, writer)
+        return await opens(gate, reader) and await then(asked, reader, writer)
 
     return behave
+
+
+async def opens(gate: asyncio.Event, reader: asyncio.StreamReader) -> bool:
+    """Wait for the gate. False: the client left first."""
+    opened = asyncio.ensure_future(gate.wait())
+    gone = asyncio.ensure_future(reader.read(1))
+    await asyncio.wait([opened, gone], return_when=asyncio.FIRST_COMPLETED)
+    in_time = opened.done()
+    for task in (opened, gone):
+        task.cancel()
+    await asyncio.gather(opened, gone, return_exceptions=True)
+    return in_time
 
 
 def breaks(after: bytes = b"", *, reset: bool = True) -> Behaviour:

@@ -1,0 +1,298 @@
+"""What a client may send, and what it gets for sending anything else."""
+
+import asyncio
+import socket
+
+import pytest
+
+from tests.router.kit import Client, Rig, instance, rig, says, streams, until, waits
+
+pytestmark = pytest.mark.asyncio
+
+OK = b"GET /v1/thing HTTP/1.1\r\nhost: t\r\n\r\n"
+POST = b"POST /v1/thing HTTP/1.1\r\nhost: t\r\n"
+
+REFUSED = {
+    "no host": b"GET /v1/x HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /v1/x HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
+    "host with a path": b"GET /v1/x HTTP/1.1\r\nhost: a/b\r\n\r\n",
+    "obs-fold": b"GET /v1/x HTTP/1.1\r\nhost: t\r\nx-a: 1\r\n 2\r\n\r\n",
+    "space before the colon": b"GET /v1/x HTTP/1.1\r\nhost: t\r\nx-a : 1\r\n\r\n",
+    "no colon": b"GET /v1/x HTTP/1.1\r\nhost: t\r\nnonsense\r\n\r\n",
+    "empty name": b"GET /v1/x HTTP/1.1\r\nhost: t\r\n: 1\r\n\r\n",
+    "NUL in a value": b"GET /v1/x HTTP/1.1\r\nhost: t\r\nx-a: \x00\r\n\r\n",
+    "bare CR in a value": b"GET /v1/x HTTP/1.1\r\nhost: t\r\nx-a: 1\r2\r\n\r\n",
+    "bare LF after a field": b"GET /v1/x HTTP/1.1\r\nhost: t\nx-a: 1\r\n\r\n",
+    "bare LF after the request line": b"GET /v1/x HTTP/1.1\nhost: t\r\n\r\n",
+    "HTTP/2.0": b"GET /v1/x HTTP/2.0\r\nhost: t\r\n\r\n",
+    "HTTP/1.2": b"GET /v1/x HTTP/1.2\r\nhost: t\r\n\r\n",
+    "no version": b"GET /v1/x\r\nhost: t\r\n\r\n",
+    "two spaces": b"GET  /v1/x HTTP/1.1\r\nhost: t\r\n\r\n",
+    "a tab in the request line": b"GET\t/v1/x HTTP/1.1\r\nhost: t\r\n\r\n",
+    "bytes above ASCII in the target": b"GET /v1/\xe4 HTTP/1.1\r\nhost: t\r\n\r\n",
+    "a fragment": b"GET /v1/x#y HTTP/1.1\r\nhost: t\r\n\r\n",
+    "no path": b"GET v1/x HTTP/1.1\r\nhost: t\r\n\r\n",
+    "CONNECT": b"CONNECT t:443 HTTP/1.1\r\nhost: t\r\n\r\n",
+    "an asterisk": b"OPTIONS * HTTP/1.1\r\nhost: t\r\n\r\n",
+    "length twice, different": POST + b"content-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    "length twice, equal": POST + b"content-length: 1\r\ncontent-length: 1\r\n\r\na",
+    "lengths in a list": POST + b"content-length: 1, 1\r\n\r\na",
+    "a signed length": POST + b"content-length: +1\r\n\r\na",
+    "a negative length": POST + b"content-length: -1\r\n\r\na",
+    "a hexadecimal length": POST + b"content-length: 0x1\r\n\r\na",
+    "an empty length": POST + b"content-length:\r\n\r\n",
+    "length and coding": POST + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "an unknown coding": POST + b"transfer-encoding: gzip\r\n\r\n",
+    "coding twice": POST + b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "coding before chunked": POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a hidden coding": POST + b"transfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    "coding in HTTP/1.0": b"POST /v1/x HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a chunk size that is none": POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+    "a chunk size with 0x": POST + b"transfer-encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+    "a chunk size with a sign": POST + b"transfer-encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",
+    "a chunk size with a space": POST + b"transfer-encoding: chunked\r\n\r\n1 \r\na\r\n0\r\n\r\n",
+    "a chunk size of 16 digits": POST + b"transfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+    "a chunk that is longer": POST + b"transfer-encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+    "a chunk line with a bare LF": POST + b"transfer-encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n",
+    "a bad trailer": POST + b"transfer-encoding: chunked\r\n\r\n0\r\nno colon\r\n\r\n",
+    "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "too many fields": b"GET /v1/x HTTP/1.1\r\nhost: t\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_bad_requests_are_refused_and_the_connection_ends(router: Rig, what: str) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(REFUSED[what] + OK)
+    answer = await client.answer()
+    assert (answer.status, answer.reason) == (400, "bad_request")
+    assert answer.headers["connection"] == "close"
+    assert await client.rest() == b""
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+async def test_a_request_in_pieces(router: Rig, size: int) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    request = POST + b"content-length: 5\r\nexpect:\r\n\r\nhello" + OK
+    for at in range(0, len(request), size):
+        client.send(request[at : at + size])
+        await asyncio.sleep(0)
+    assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+    assert engine.asked[0].body == b"hello"
+
+
+async def test_pipelined_requests_are_answered_in_order_one_at_a_time(router: Rig) -> None:
+    gate = asyncio.Event()
+    engine = await router.engine(waits(gate, says({"n": 1})), says({"n": 2}), says({"n": 3}))
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(OK + POST + b"content-length: 2\r\n\r\nab" + OK)
+    await until(lambda: engine.asked, "the first request")
+    assert router.inflight == 1
+    gate.set()
+    assert [(await client.answer()).json() for _ in range(3)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
+async def test_many_pipelined_requests_do_not_deepen_the_stack(router: Rig) -> None:
+    router.serve(instance("http://127.0.0.1:9"))
+    client = await router.client()
+    client.send(b"GET /health HTTP/1.1\r\nhost: t\r\n\r\n" * 3000)
+    for _ in range(3000):
+        assert (await client.answer()).status == 200
+
+
+async def test_what_is_sent_ahead_is_bounded(router: Rig) -> None:
+    gate = asyncio.Event()
+    engine = await router.engine(waits(gate, says({})), says({}))
+    router.serve(instance(engine))
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+    writer.transport.set_write_buffer_limits(high=1)
+    writer.write(OK)
+    await until(lambda: engine.asked, "the first request")
+    pushed = 0
+    blob = POST + b"content-length: 50000000\r\n\r\n" + b"x" * 50_000_000
+    writer.write(blob)
+    while True:
+        left = writer.transport.get_write_buffer_size()
+        await asyncio.sleep(0.05)
+        if left == writer.transport.get_write_buffer_size():
+            break
+    pushed = len(blob) - left
+    assert pushed < 20_000_000  # kernel buffers and ours
+    gate.set()
+    client = Client(reader, writer)
+    assert (await client.answer()).status == 200
+    assert (await client.answer()).status == 200
+    assert len(engine.asked[1].body) == 50_000_000
+    await client.close()
+
+
+async def test_expect_100_continue(router: Rig) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(POST + b"content-length: 4\r\nexpect: 100-continue\r\n\r\n")
+    assert await client.head() == (100, {})
+    client.send(b"body")
+    assert (await client.answer()).status == 200
+    assert engine.asked[0].body == b"body"
+
+
+async def test_expect_is_not_encouraged_when_the_request_is_refused() -> None:
+    async with rig(max_body=100) as router:
+        router.serve(instance("http://127.0.0.1:9"))
+        client = await router.client()
+        client.send(POST + b"content-length: 101\r\nexpect: 100-continue\r\n\r\n")
+        assert (await client.answer()).status == 413
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "kept"),
+    [
+        ("1.1", "", True),
+        ("1.1", "connection: close\r\n", False),
+        ("1.1", "connection: x, Close\r\n", False),
+        ("1.0", "", False),
+        ("1.0", "connection: keep-alive\r\n", True),
+    ],
+)
+async def test_connections_are_kept_as_the_client_asks(
+    router: Rig, version: str, connection: str, kept: bool
+) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    request = f"GET /v1/x HTTP/{version}\r\nhost: t\r\n{connection}\r\n".encode()
+    client.send(request)
+    answer = await client.answer()
+    assert answer.status == 200
+    if kept:
+        assert answer.headers.get("connection") == ("keep-alive" if version == "1.0" else None)
+        client.send(request)
+        assert (await client.answer()).status == 200
+    else:
+        assert await client.rest() == b""
+
+
+async def test_an_absolute_target_is_taken_for_its_path(router: Rig) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(b"GET http://elsewhere/v1/x?y=1 HTTP/1.1\r\nhost: elsewhere\r\n\r\n")
+    assert (await client.answer()).status == 200
+    assert engine.asked[0].target == "/v1/x?y=1"
+
+
+async def test_empty_lines_before_a_request_are_skipped(router: Rig) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(b"\r\n" + OK)
+    assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize("line", [b"x-a: " + b"y" * 70_000, b"GET /v1/" + b"z" * 70_000])
+async def test_a_head_that_is_too_large(router: Rig, line: bytes) -> None:
+    client = await router.client()
+    client.send(line if line.startswith(b"GET") else b"GET /v1/x HTTP/1.1\r\nhost: t\r\n" + line)
+    answer = await client.answer()
+    assert (answer.status, answer.reason) == (431, "headers_too_large")
+    assert await client.rest() == b""
+
+
+async def test_a_declared_body_that_is_too_large_is_not_read(router: Rig) -> None:
+    router.serve(instance("http://127.0.0.1:9"))
+    client = await router.client()
+    client.send(POST + b"content-length: 100000000\r\n\r\n")
+    answer = await client.answer()
+    assert (answer.status, answer.reason) == (413, "body_too_large")
+    sent, piece = 0, b"x" * 1_000_000
+    try:  # a client that sends all the same sees the end before all of it is taken
+        while sent < 100_000_000:
+            client.send(piece)
+            await asyncio.wait_for(client.writer.drain(), 10)
+            sent += len(piece)
+    except (ConnectionError, TimeoutError):
+        pass
+    assert sent < 100_000_000
+
+
+async def test_a_chunked_body_that_grows_too_large() -> None:
+    async with rig(max_body=10_000) as router:
+        router.serve(instance("http://127.0.0.1:9"))
+        client = await router.client()
+        client.send(POST + b"transfer-encoding: chunked\r\n\r\n")
+        for _ in range(11):
+            client.send(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+        answer = await client.answer()
+        assert (answer.status, answer.reason) == (413, "body_too_large")
+
+
+async def test_tiny_chunks_cost_what_is_in_them(router: Rig) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(POST + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
+    assert (await client.answer()).status == 200
+    assert engine.asked[0].body == b"x" * 20_000
+
+
+@pytest.mark.parametrize("begun", [b"GET /v1/x HT", POST + b"content-length: 9\r\n\r\nabc"])
+async def test_a_client_that_is_too_slow(begun: bytes) -> None:
+    async with rig(header_timeout_s=0.1) as router:
+        router.serve(instance("http://127.0.0.1:9"))
+        client = await router.client()
+        client.send(begun)
+        answer = await client.answer()
+        assert (answer.status, answer.reason) == (408, "request_timeout")
+        assert await client.rest() == b""
+
+
+async def test_idle_connections_end_without_a_word() -> None:
+    async with rig(idle_timeout_s=0.1) as router:
+        engine = await router.engine()
+        router.serve(instance(engine))
+        fresh, used = await router.client(), await router.client()
+        used.send(OK)
+        assert (await used.answer()).status == 200
+        assert await fresh.rest() == b""
+        assert await used.rest() == b""
+        assert router.listener.connections == 0
+
+
+async def test_a_request_that_runs_is_not_idle() -> None:
+    gate = asyncio.Event()
+    async with rig(idle_timeout_s=0.1, header_timeout_s=0.1) as router:
+        engine = await router.engine(streams("a", "b", gate=gate))
+        router.serve(instance(engine))
+        client, idle = await router.client(), await router.client()
+        client.send(OK)
+        await client.head()
+        assert await idle.rest() == b""  # so much time has passed
+        gate.set()
+        while await client.chunk():
+            pass
+
+
+async def test_the_answer_to_a_refused_request_is_read_before_the_end(router: Rig) -> None:
+    """Closing a socket with unread data resets it, and a reset can destroy the answer on its way."""
+    router.serve(instance("http://127.0.0.1:9"))
+    client = await router.client()
+    client.send(POST + b"content-length: 100000000\r\n\r\n" + b"x" * 4_000_000)
+    await asyncio.sleep(0.05)
+    assert (await client.answer()).status == 413
+
+
+async def test_nodelay_is_on(router: Rig) -> None:
+    router.serve(instance("http://127.0.0.1:9"))
+    client = await router.client()
+    client.send(b"GET /health HTTP/1.1\r\nhost: t\r\n\r\n")
+    await client.answer()
+    (connection,) = router.listener._connections
+    sock = connection.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
