@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import psutil
 
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 MARK: Final = "E2E_MARK"
 """A variable that every process of one `up` inherits, engines included: it finds what is left."""
 
