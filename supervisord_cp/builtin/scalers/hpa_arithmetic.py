@@ -19,8 +19,9 @@ Samples = Mapping[InstanceId, int]
 
 def milli(value: float) -> int:
     """A quantity in thousandths, rounded up, within 64 bits."""
-    bounded = max(-MOST_MILLI / 1000, min(MOST_MILLI / 1000, value))
-    return math.ceil(round(bounded * 1000, 6))
+    if abs(value) > MOST_MILLI / 1000:
+        return MOST_MILLI if value > 0 else -MOST_MILLI
+    return math.ceil(round(value * 1000, 6))
 
 
 def _count(replicas: float) -> int:
