@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_S: Final = 2.0
 """How long adopted engines may take to answer before central is told of them."""
+THREADS: Final = 64
 FLUSH_S: Final = 2.0
 """How long the last reports may take."""
 
@@ -64,6 +66,11 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
     loopback = on_loopback(agent)
     tokens = tokens_of(agent)
     read_token(agent.token_file, "agent")
+    if (error := bind_error(agent.advertise, 0)) is not None:
+        raise UsageError(
+            f"[agent] advertise = {agent.advertise} cannot be bound: {error.strerror or error}; "
+            "name an address of this host"
+        )
     if agent.backend != "direct":
         raise UsageError(f'[agent] backend = "{agent.backend}" is not there yet; use "direct"')
     if not stop_engines:
@@ -72,6 +79,8 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
     state = StateDir(agent.state_dir, boot_id=boot)
     lock = state.lock()
     stop = _stop_on_signals()
+    # A thread may wait for a disk or a program; engines on other disks do not.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "agent"))
     http = EngineHttp()
     clock = SystemClock()
     gpu: GpuPort = NoGpus() if agent.device == "cpu" else NvmlReader(clock=clock)

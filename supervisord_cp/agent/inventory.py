@@ -41,7 +41,7 @@ def on_loopback(agent: AgentConfig) -> bool:
     """Whether engines can be reached from this machine only.
 
     Raises:
-        UsageError: `advertise` is no address that an engine can bind and others can dial.
+        UsageError: `advertise` is every address.
     """
     if agent.advertise == "localhost":
         return True

@@ -30,7 +30,7 @@ async def read_log(path: Path, *, lines: int, follow: bool, previous: bool) -> A
         path = path.with_name(f"{path.name}.previous")
     if not follow and not path.exists():
         raise NoLog(f"there is no log at {path}")
-    follower = await asyncio.to_thread(LogFollower, path, from_end=True)
+    follower = LogFollower(path, from_end=True)
     try:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         tail = await asyncio.to_thread(last_lines, path, lines, before=follower.start)

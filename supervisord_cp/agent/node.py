@@ -40,6 +40,7 @@ class Node:
         self._unwritten = asyncio.Event()
         self._halted = False
         self._endings: set[asyncio.Task[None]] = set()
+        self._warned = ("", "")
 
     # what instances say
 
@@ -209,6 +210,10 @@ class Node:
         self._tools.backend.close()
 
     def _warn(self, kind: str, message: str) -> None:
+        """Once: central repeats itself."""
+        if self._warned == (kind, message):
+            return
+        self._warned = (kind, message)
         self.told(
             Event(kind=kind, subject=self._roster.identity.name, message=message, severity=Severity.WARNING)
         )
