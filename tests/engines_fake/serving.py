@@ -52,7 +52,7 @@ class Served:
     async def request(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """One request on a connection of its own. A `str` or `bytes` body is sent as it is, others as JSON."""
+        """One request on a connection of its own. A text or bytes are sent as they are, other bodies as JSON."""
         reader, writer = await self.open()
         try:
             writer.write(request_bytes(method, path, body, headers))
@@ -69,7 +69,9 @@ class Served:
         return await self.request("POST", path, body, headers)
 
 
-def request_bytes(method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> bytes:
+def request_bytes(
+    method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+) -> bytes:
     """A request with `content-type: application/json` unless the headers say otherwise."""
     if isinstance(body, bytes):
         data = body

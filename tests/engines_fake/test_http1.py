@@ -1,5 +1,7 @@
 """Requests are the same however their bytes are cut; what is not HTTP is refused."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def parse(data: bytes, cuts: list[int]) -> list[Request]:
     parser = RequestParser()
     requests = []
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         parser.feed(data[start:end])
         while (request := parser.next()) is not None:
             requests.append(request)

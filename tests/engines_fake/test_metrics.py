@@ -64,9 +64,17 @@ def test_figures_and_labels_are_rendered() -> None:
     ("version", "there", "missing"),
     [
         ("0.8.5", ["gpu_cache_usage_perc", "time_per_output_token_seconds"], ["kv_cache_usage_perc"]),
-        ("0.9.1", ["gpu_cache_usage_perc", "gpu_prefix_cache_hits"], ["kv_cache_usage_perc", "inter_token_latency"]),
+        (
+            "0.9.1",
+            ["gpu_cache_usage_perc", "gpu_prefix_cache_hits"],
+            ["kv_cache_usage_perc", "inter_token_latency"],
+        ),
         ("0.10.2", ["gpu_cache_usage_perc", "kv_cache_usage_perc"], ["num_requests_waiting_by_reason"]),
-        ("0.28.0", ["kv_cache_usage_perc", "inter_token_latency_seconds"], ["gpu_cache", "time_per_output_token"]),
+        (
+            "0.28.0",
+            ["kv_cache_usage_perc", "inter_token_latency_seconds"],
+            ["gpu_cache", "time_per_output_token"],
+        ),
         ("0.33.1", ["kv_cache_usage_perc", "num_requests_waiting_by_reason"], ["gpu_cache"]),
     ],
 )
@@ -78,7 +86,12 @@ def test_older_releases_have_their_names(version: str, there: list[str], missing
     assert all(re.search(rf"^vllm:{name}", text, re.MULTILINE) for name in there)
     assert not any(re.search(rf"^vllm:{name}", text, re.MULTILINE) for name in missing)
     assert sample(text, f"vllm:{next(name for name in there if 'cache_usage' in name)}") == 0.5
-    for name in ("num_requests_running", "prompt_tokens_total", "generation_tokens_total", "num_preemptions_total"):
+    for name in (
+        "num_requests_running",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "num_preemptions_total",
+    ):
         assert re.search(rf"^vllm:{name}{{", text, re.MULTILINE)
 
 
@@ -107,7 +120,9 @@ async def test_the_figures_follow_the_requests() -> None:
     assert sample(text, "vllm:e2e_request_latency_seconds_count") == 5
     assert sample(text, "vllm:time_to_first_token_seconds_count") == 5
     assert sample(text, "vllm:inter_token_latency_seconds_count") == tokens - 5
-    assert sample(text, "vllm:prompt_tokens_total") == sample(text, "vllm:prefix_cache_queries_total") == 80 + 3
+    assert (
+        sample(text, "vllm:prompt_tokens_total") == sample(text, "vllm:prefix_cache_queries_total") == 80 + 3
+    )
     assert sample(text, "vllm:prefix_cache_hits_total") == 32
     assert sample(text, "vllm:iteration_tokens_total_count") > 10
     assert sample(text, "vllm:num_requests_running") == sample(text, "vllm:kv_cache_usage_perc") == 0

@@ -62,7 +62,9 @@ def test_what_vllm_would_not_know_ends_with_status_2(
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"nope": 1}', '{"hang": 1}', '{"itl_ms": -1}', '{"itl_ms": null}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"nope": 1}', '{"hang": 1}', '{"itl_ms": -1}', '{"itl_ms": null}']
+)
 def test_nonsense_in_the_environment_ends_with_status_2(text: str) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(["serve", "m"], {"FAKE_VLLM": text})
@@ -116,12 +118,14 @@ def test_fail_first_counts_anew_when_it_is_set() -> None:
 
 
 def test_every_knob_and_every_failure_is_documented() -> None:
-    rows = [line for line in (ROOT / "docs/fake-engine.md").read_text().splitlines() if line.startswith("| `")]
+    rows = [
+        line for line in (ROOT / "docs/fake-engine.md").read_text().splitlines() if line.startswith("| `")
+    ]
     documented = {line.split("`")[1]: line for line in rows}
     for name, knob in KNOBS.items():
         assert name in documented, f"{name} is not in docs/fake-engine.md"
         default = json.dumps(knob.default)
         assert f"| {default} |" in documented[name], f"{name}: the default is {default}"
-        assert ("live" in documented[name]) == (name in LIVE), f"{name}: live or not"
+        assert ("| live |" in documented[name]) == (name in LIVE), f"{name}: live or not"
         for choice in filter(None, knob.metadata["choices"]):
             assert f"`{choice}`" in "\n".join(rows), f"{name}: {choice} is not documented"

@@ -8,10 +8,20 @@ import pytest
 
 from tests.engines_fake.serving import QUICK, served
 
-RECORDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "recorded/vllm_0_32_0.json").read_text())
+RECORDED: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "recorded/vllm_0_32_0.json").read_text()
+)
 TEXTS = {"content", "text", "delta", "id", "item_id", "system_fingerprint", "prompt"}
 """Fields whose value is the engine's own."""
-NUMBERS = {"created", "created_at", "prompt_tokens", "total_tokens", "input_tokens", "original_input_tokens", "count"}
+NUMBERS = {
+    "created",
+    "created_at",
+    "prompt_tokens",
+    "total_tokens",
+    "input_tokens",
+    "original_input_tokens",
+    "count",
+}
 
 
 def shape(value: Any, name: str = "") -> Any:

@@ -1,9 +1,12 @@
 """Batches, blocks and the prefix cache, step by step."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisord_cp.engines.fake.scheduler import Job, Limits, PrefixCache, Scheduler, prefix_of
+from supervisord_cp.engines.fake.engine import step_seconds
+from supervisord_cp.engines.fake.knobs import Knobs
+from supervisord_cp.engines.fake.scheduler import Job, Limits, PrefixCache, Scheduler, Step, prefix_of
 
 
 def job(tokens: int, **fields: object) -> Job:
@@ -79,7 +82,7 @@ def test_the_youngest_is_preempted_and_computed_again() -> None:
     old, young = job(11), job(11)
     scheduler.add(old)
     scheduler.add(young)
-    preempted = []
+    preempted: list[Job] = []
     while not preempted:
         step = scheduler.begin_step()
         preempted += step.preempted
@@ -122,25 +125,45 @@ def test_a_known_prefix_is_not_computed_again() -> None:
     assert (scheduler.cache.queries, scheduler.cache.hits) == (54, 24)
 
 
+def prefill_again(scheduler: Scheduler, tokens: int) -> tuple[Job, int]:
+    """The same prompt twice: the second job, and the tokens its prefill computes."""
+    prefix = prefix_of(range(tokens), 4)
+    first, second = job(tokens, prefix=prefix), job(tokens, prefix=prefix)
+    scheduler.add(first)
+    scheduler.end_step(scheduler.begin_step())
+    scheduler.remove(first)
+    scheduler.add(second)
+    return second, scheduler.begin_step().prefill_tokens
+
+
 def test_a_prompt_that_is_known_to_the_last_token_is_not_free() -> None:
-    scheduler = Scheduler(Limits(block_size=4))
-    prefix = prefix_of(list(range(16)), 4)
-    for _ in range(2):
-        one = job(16, prefix=prefix)
-        scheduler.add(one)
-        step = scheduler.begin_step()
-        scheduler.end_step(step)
-        scheduler.remove(one)
-    assert (one.cached, step.prefill_tokens) == (15, 1)
+    second, computed = prefill_again(Scheduler(Limits(block_size=4)), 16)
+    assert (second.cached, computed) == (15, 1)
 
 
 def test_the_prefix_cache_can_be_off() -> None:
-    scheduler = Scheduler(Limits(block_size=4, prefix_caching=False))
-    for _ in range(2):
-        scheduler.add(job(16, prefix=prefix_of(list(range(16)), 4)))
-        step = scheduler.begin_step()
-        scheduler.end_step(step)
-    assert step.prefill_tokens == 16
+    second, computed = prefill_again(Scheduler(Limits(block_size=4, prefix_caching=False)), 16)
+    assert (second.cached, computed) == (0, 16)
+
+
+@pytest.mark.parametrize(
+    ("decodes", "prompt", "knobs", "seconds"),
+    [
+        (1, 0, {}, 0.002),
+        (11, 0, {}, 0.0022),
+        (0, 500, {}, 0.002 + 0.005),
+        (1, 500, {"first_token_ms": 100.0}, 0.102 + 0.005),
+        (1, 0, {"first_token_ms": 100.0}, 0.002),
+        (0, 100, {"itl_ms": 0.0, "prefill_tokens_per_s": 1000.0}, 0.1),
+    ],
+)
+def test_a_step_takes_what_its_tokens_take(
+    decodes: int, prompt: int, knobs: dict[str, float], seconds: float
+) -> None:
+    decode = tuple(job(1, generated=1) for _ in range(decodes))
+    prefill = ((job(prompt), prompt),) if prompt else ()
+    step = Step(decode=decode, prefill=prefill, admitted=(), preempted=())
+    assert step_seconds(step, Knobs(**knobs)) == pytest.approx(seconds)  # type: ignore[arg-type]
 
 
 def test_digests_cover_all_blocks_before_and_the_salt() -> None:

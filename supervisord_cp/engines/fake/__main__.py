@@ -28,9 +28,15 @@ def main() -> NoReturn:
         code = 1
     sys.stdout.flush()
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
+        _die_of(signal.Signals(-code))
     os._exit(code)
+
+
+def _die_of(number: signal.Signals) -> None:
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
 
 
 def _run(options: Options, knobs: Knobs) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from supervisord_cp.engines.fake.faults import Faults
+from supervisord_cp.engines.fake.knobs import Knobs
 from supervisord_cp.engines.fake.scheduler import Job, Limits, Scheduler, Step, prefix_of
 from supervisord_cp.engines.fake.telemetry import RequestTimes, Telemetry
 from supervisord_cp.engines.fake.text import Continuation, token_id
@@ -213,7 +214,7 @@ class Engine:
         while True:
             await self._work()
             step = self.scheduler.begin_step()
-            due = max(due, _now()) + self._duration(step)
+            due = max(due, _now()) + step_seconds(step, self._faults.knobs)
             self._admit(step)
             await _sleep_until(due)
             while self._stuck():
@@ -245,14 +246,6 @@ class Engine:
         self._changed.clear()
         await self._changed.wait()
 
-    def _duration(self, step: Step) -> float:
-        """Seconds."""
-        knobs = self._faults.knobs
-        batch = knobs.itl_ms + knobs.itl_per_sequence_ms * max(0, len(step.decode) - 1)
-        fresh = any(not job.generated for job, _ in step.prefill)
-        extra = knobs.first_token_ms if fresh else 0.0
-        return (batch + extra) / 1000 + step.prefill_tokens / max(1.0, knobs.prefill_tokens_per_s)
-
     def _admit(self, step: Step) -> None:
         self.telemetry.max_running = max(self.telemetry.max_running, len(self.scheduler.running))
         now = _now()
@@ -283,6 +276,14 @@ class Engine:
         self.telemetry.observe("request_params_max_tokens", generation.work.max_tokens)
         self.telemetry.observe("request_num_preemptions", job.preemptions)
         self.telemetry.finish(reason, generation.times, job.generated, _now())
+
+
+def step_seconds(step: Step, knobs: Knobs) -> float:
+    """How long a step takes by the latency model."""
+    milliseconds = knobs.itl_ms + knobs.itl_per_sequence_ms * max(0, len(step.decode) - 1)
+    if any(not job.generated for job, _ in step.prefill):
+        milliseconds += knobs.first_token_ms
+    return milliseconds / 1000 + step.prefill_tokens / max(1.0, knobs.prefill_tokens_per_s)
 
 
 def _now() -> float:
