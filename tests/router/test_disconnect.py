@@ -1,7 +1,7 @@
 """Clients that leave: the engine's work ends with them, and nothing stays behind."""
 
 import asyncio
-import os
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +10,10 @@ from tests.router.kit import SSE_HEAD, Engine, Rig, event, instance, says, strea
 pytestmark = pytest.mark.asyncio
 
 CHAT = {"model": "chat"}
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_before_the_answer(router: Rig) -> None:
@@ -90,7 +94,7 @@ async def test_many_comings_and_goings_leave_nothing_open(router: Rig) -> None:
         await router.engine(says({}, status=503)),
     ]
     router.serve(*(instance(engine, n) for n, engine in enumerate(engines)))
-    files = len(os.listdir("/proc/self/fd"))
+    files = open_files()
 
     async def visit(number: int) -> None:
         client = await router.client()
@@ -109,7 +113,7 @@ async def test_many_comings_and_goings_leave_nothing_open(router: Rig) -> None:
     await until(lambda: router.listener.connections == 0)
     kept = sum(len(pool.idle) for pool in router.dispatcher.pools._pools.values())
     await until(lambda: len(router.dispatcher.pools._open) == kept)
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= files + 2 * kept + 2)
+    await until(lambda: open_files() <= files + 2 * kept + 2)
 
 
 async def test_an_engine_that_went_silent_does_not_hold_its_client(router: Rig) -> None:

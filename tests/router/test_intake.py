@@ -26,7 +26,8 @@ async def test_the_model_names_the_deployment(router: Rig) -> None:
     )
     client = await router.client()
     client.send(
-        b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: t\r\ncontent-type: multipart/form-data; boundary=XX\r\n"
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: t\r\n"
+        b"content-type: multipart/form-data; boundary=XX\r\n"
         b"content-length: %d\r\n\r\n" % len(form) + form
     )
     assert (await client.answer()).json() == {"from": "b"}

@@ -13,7 +13,6 @@ from tests.router.kit import (
     deployment,
     event,
     instance,
-    raw,
     rig,
     says,
     streams,
