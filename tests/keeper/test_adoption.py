@@ -13,7 +13,9 @@ import msgspec
 import pytest
 
 from supervisord_cp.adapters import keeper_link, kept_engine
+from supervisord_cp.adapters.keeper_directory import IncarnationDirectory
 from supervisord_cp.adapters.keeper_link import KeeperLink
+from supervisord_cp.adapters.keeper_start import start_keeper
 from supervisord_cp.ports.process import ExitStatus, ProcessRecord
 from tests.keeper import programs
 from tests.keeper.host import PATIENCE_S, Host, ends, is_alive, start_ticks, until
@@ -233,6 +235,7 @@ async def test_after_a_reboot_everything_has_ended(host: Host, innocent: int) ->
     assert (await engine.exited).keeper_lost
     assert list(engine.survivors()) == []
     await engine.gone()
+    assert not (host.directory(record) / "exit.json").exists()  # nobody had to be sent to look
     host.agent().forget(record.instance)
     assert is_alive(innocent)
 
@@ -270,6 +273,24 @@ async def test_a_start_that_was_cut_short_is_an_end(host: Host, engine_runs: boo
     await found.gone()
     assert host.living() == []
     agent.forget(request.instance)
+
+
+async def test_a_start_that_was_taken_for_cut_short_is_ended(host: Host) -> None:
+    """The keeper that the last agent had started was so late that nobody waited for it."""
+    request = host.request(programs.SLEEPER)
+    directory = IncarnationDirectory(host.state_dir / "instances" / request.instance / request.incarnation)
+    directory.create(request)
+    engine = await host.find()
+    assert (await engine.exited).keeper_lost
+    pidfds: list[int] = []
+    answer = await asyncio.to_thread(start_keeper, directory, sys.executable, (), pidfds.append)
+    assert answer is not None
+    assert answer.answer == "spawned"
+    await engine.gone()
+    assert host.living() == []
+    for pidfd in pidfds:
+        await asyncio.to_thread(os.waitid, os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
 
 
 async def test_sigterm_to_the_keeper_is_a_stop(host: Host) -> None:

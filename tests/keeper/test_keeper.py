@@ -5,10 +5,11 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +138,21 @@ async def test_a_line_without_end_ends_the_connection_only(host: Host) -> None:
         assert await client.next()
 
 
-async def test_a_client_that_never_reads_keeps_nobody_waiting(host: Host) -> None:
-    engine = await host.spawn(programs.POLITE)
-    directory = host.directory(engine.record)
-    async with connected(directory) as deaf, connected(directory) as client:
-        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(20_000):
-            deaf.ask(op="status")
-        client.ask(op="stop", grace_s=PATIENCE_S)
-        ended = await client.until(lambda status: status["exit"] is not None)
-        assert ended["exit"]["code"] == 3
-    await ends(engine.record.keeper_pid)
+def pester(directory: Path) -> None:
+    """Ask and never read, until the keeper has had enough."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(directory / "keeper.sock"))
+        for _ in range(100):
+            connection.sendall(b'{"op": "status"}\n' * 1000)
+
+
+async def test_a_client_that_does_not_read_is_let_go(host: Host) -> None:
+    engine = await host.spawn(programs.SLEEPER)
+    with pytest.raises(ConnectionError):
+        await asyncio.to_thread(pester, host.directory(engine.record))
+    async with connected(host.directory(engine.record)) as client:
+        assert await client.next()
+    assert is_alive(engine.record.pid)
 
 
 async def test_too_many_clients_are_turned_away(host: Host) -> None:
@@ -175,9 +180,9 @@ async def test_no_line_is_lost_over_many_rotations(host: Host) -> None:
 
 
 async def test_the_last_words_are_in_the_log_when_the_exit_is_told(host: Host) -> None:
-    engine = host.keep(await host.agent().spawn(host.request(programs.counts_to(1000))))
+    engine = host.keep(await host.agent().spawn(host.request(programs.counts_to(20_000))))
     await engine.exited
-    assert host.text().endswith("line 000999\n")
+    assert host.text().endswith("line 019999\n")
 
 
 async def test_an_engine_that_floods_its_output_can_be_stopped(host: Host) -> None:
@@ -239,39 +244,59 @@ def start_keeper(directory: Path) -> tuple[int, Status]:
         return keeper.wait(), answer
 
 
-UNKILLABLE = """
-import os, sys
+SWEEPER = """
+import os, sys, time
 sys.path.append(sys.argv[1])
 os.chdir(sys.argv[2])
 from supervisord_cp.keeper.keeper import Keeper, exit_document
 
 class Tree:
-    "Two processes in state D, until the device that they wait for answers."
     def kill(self):
-        return [] if os.path.exists("answers") else [4711, 4712]
+        return [] if os.path.exists("gone") else SURVIVORS
 
+CHILD
 Keeper(tree=Tree(), record=None, ended=exit_document(None, requested=False)).run()
 """
+UNKILLABLE = SWEEPER.replace("SURVIVORS", "[4711, 4712]").replace("CHILD", "")
+OVERLOOKED = SWEEPER.replace("SURVIVORS", "[]").replace(
+    "CHILD", "if os.fork() == 0:\n    while not os.path.exists('gone'): time.sleep(0.01)\n    os._exit(0)"
+)
 
 
-@pytest.fixture
-def stuck_sweeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    argv = [sys.executable, "-I", "-S", "-c", UNKILLABLE, str(KEEPER.parents[2]), str(tmp_path)]
-    with subprocess.Popen(argv) as sweeper:
-        yield sweeper
-        sweeper.kill()
+@contextmanager
+def keeper_of(program: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The keeper's loop with a process table of the test's own making."""
+    argv = [sys.executable, "-I", "-S", "-c", program, str(KEEPER.parents[2]), str(directory)]
+    with subprocess.Popen(argv) as keeper:
+        try:
+            yield keeper
+        finally:
+            keeper.kill()
 
 
-async def test_processes_that_cannot_be_killed_are_shown_and_tried_again(
-    tmp_path: Path, stuck_sweeper: subprocess.Popen[bytes]
-) -> None:
-    await until((tmp_path / "keeper.sock").exists)
-    async with connected(tmp_path) as client:
-        await client.until(lambda status: status["survivors"] == [4711, 4712])
-        client.ask(op="stop", grace_s=0)
-        client.ask(op="status")
-        assert (await client.until(lambda status: not status["gone"]))["survivors"] == [4711, 4712]
-        (tmp_path / "answers").touch()
-        await client.until(lambda status: status["gone"])
-    assert await asyncio.to_thread(stuck_sweeper.wait) == 0
+async def test_processes_that_cannot_be_killed_are_shown_and_tried_again(tmp_path: Path) -> None:
+    with keeper_of(UNKILLABLE, tmp_path) as keeper:
+        await until((tmp_path / "keeper.sock").exists)
+        async with connected(tmp_path) as client:
+            await client.until(lambda status: status["survivors"] == [4711, 4712])
+            client.ask(op="stop", grace_s=0)
+            client.ask(op="status")
+            assert (await client.until(lambda status: not status["gone"]))["survivors"] == [4711, 4712]
+            (tmp_path / "gone").touch()
+            await client.until(lambda status: status["gone"])
+        assert await asyncio.to_thread(keeper.wait) == 0
+    assert exit_document(tmp_path)["gone"] is True
+
+
+async def test_nothing_is_gone_while_a_child_is_there(tmp_path: Path) -> None:
+    """Whoever forks quickly enough is in no look at the process table."""
+    with keeper_of(OVERLOOKED, tmp_path) as keeper:
+        await until((tmp_path / "keeper.sock").exists)
+        for _ in range(20):
+            async with connected(tmp_path) as client:
+                status = await client.next()
+                assert status is not None
+                assert not status["gone"]
+        (tmp_path / "gone").touch()
+        assert await asyncio.to_thread(keeper.wait) == 0
     assert exit_document(tmp_path)["gone"] is True

@@ -1,10 +1,20 @@
-"""Which processes are proven to be an engine's: a table in, a set out."""
+"""Which processes are proven to be an engine's (a table in, a set out), and who a signal reaches."""
 
+import signal
+import subprocess
 from collections.abc import Iterable
 
 import pytest
 
-from supervisord_cp.keeper.proctree import Identity, Process, Tree, members, parse_stat
+from supervisord_cp.keeper.proctree import (
+    Identity,
+    Process,
+    Tree,
+    members,
+    parse_stat,
+    read_process,
+    signal_exactly,
+)
 
 KEEPER, MAIN = 100, 200
 OURS = Identity(MAIN, 5000)
@@ -93,3 +103,15 @@ def test_a_zombie_is_alive_while_one_of_its_threads_is(state: str, threads: int,
 def test_half_a_line_is_refused() -> None:
     with pytest.raises(ValueError, match="not a stat line"):
         parse_stat("42 (python) S 7")
+
+
+@pytest.mark.process
+def test_a_signal_is_for_one_process_and_no_later_owner_of_its_pid() -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        process = read_process(child.pid)
+        assert process is not None
+        assert not signal_exactly(process._replace(start_ticks=process.start_ticks - 1), signal.SIGKILL)
+        assert child.poll() is None
+        assert signal_exactly(process, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        assert not signal_exactly(process, signal.SIGKILL)
