@@ -123,9 +123,9 @@ class Api:
         return web.json_response(plain(masked(self._c.config)))
 
     async def policies(self, request: web.Request) -> web.StreamResponse:
-        names = self._c.scaling.policies()
+        known = self._c.scaling.known.values()
         return web.json_response(
-            [{"kind": kind, "name": name, "summary": text} for kind, name, text in names]
+            [{"kind": spec.kind.value, "name": spec.name, "summary": spec.summary} for spec in known]
         )
 
     async def events(self, request: web.Request) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from supervisord_cp.adapters.prometheus import PrometheusClient
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.adapters.sqlite import SqliteStore
 from supervisord_cp.central.api import Api, errors
@@ -23,6 +24,7 @@ from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.links import Links
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.metrics import Metrics
+from supervisord_cp.central.queries import Queries
 from supervisord_cp.central.router_child import RouterChild
 from supervisord_cp.central.routers import Routers
 from supervisord_cp.clock import SystemClock
@@ -88,10 +90,12 @@ class _Central:
         for node, keys in self._memory.keys.items():
             self._routers.update_keys(node, keys)
         self._links = Links(self._controller)
-        self._api = Api(self._controller, self._links, Metrics(self._controller), time.time)
+        self._metrics = Metrics(self._controller)
+        self._api = Api(self._controller, self._links, self._metrics, time.time)
         self._woken = asyncio.Event()
         self._controller.wake = self._woken.set
         self._prober = Prober(all_engines()["vllm"], clock, self._static_changed, self._static_state)
+        self._prometheus: PrometheusClient | None = None
         self._stopping = asyncio.Event()
         self._interrupted = False
 
@@ -104,6 +108,8 @@ class _Central:
         router = self._controller.config.router
         child = RouterChild(self._path, config.state_dir, router.api_listen, self._routers.serving)
         tasks = [asyncio.create_task(self._loop(notifier))]
+        if (queries := self._queries()) is not None:
+            tasks.append(asyncio.create_task(queries.run()))
         if config.start_router:
             tasks.append(asyncio.create_task(child.run()))
         stopped = asyncio.create_task(self._stopping.wait())
@@ -119,6 +125,8 @@ class _Central:
             await child.stop()
         child.close()
         await self._prober.close()
+        if self._prometheus is not None:
+            self._prometheus.close()
         await self._links.close()
         await runner.cleanup()
         self._store.close()
@@ -126,6 +134,16 @@ class _Central:
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("central stops: %s", error, exc_info=error)
         return 1 if failed else 0
+
+    def _queries(self) -> Queries | None:
+        config = self._controller.config.prometheus
+        if not config.url or not config.queries:
+            return None
+        self._prometheus = PrometheusClient(config.url, config.timeout_s)
+        queries = Queries(self._prometheus, config.queries, self._controller.clock)
+        self._controller.query_results = lambda: queries.results
+        self._metrics.watch(queries)
+        return queries
 
     async def _listen(self) -> web.AppRunner:
         listen = self._controller.config.central.control_listen

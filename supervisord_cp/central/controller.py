@@ -12,10 +12,13 @@ from msgspec.structs import replace
 
 from supervisord_cp.builtin.placers.spread import spread
 from supervisord_cp.central import fleet
+from supervisord_cp.central.capacity import capacities
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.publish import desired_node
+from supervisord_cp.central.queries import Result
 from supervisord_cp.central.routers import Routers
+from supervisord_cp.central.scale_view import Known, configured
 from supervisord_cp.central.scaling import Scaling
 from supervisord_cp.clock import Clock
 from supervisord_cp.config.schema import Config
@@ -28,6 +31,7 @@ from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import DesiredNode, Generation, RunState
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.reason import Reason, ReasonCode, render
+from supervisord_cp.model.router import RouterReport
 from supervisord_cp.model.scaling import Retire, ScalePlan, Start
 
 log = logging.getLogger(__name__)
@@ -63,6 +67,7 @@ class Controller:
         }
         self.scaling = Scaling()
         self.send_desired: Callable[[NodeName, DesiredNode], None] = lambda node, desired: None
+        self.query_results: Callable[[], Mapping[str, Result]] = dict
         self.wake: Callable[[], None] = lambda: None
         self._published: dict[NodeName, DesiredNode] = {}
         self._counter = 0
@@ -97,8 +102,15 @@ class Controller:
         if changed:
             self.memory.know(after)
             self.wake()
+        self.scaling.signals.node_reported(after, self.clock.now())
         self.routers.update_node(after, self.memory.assignments, self.clock.now())
         return True
+
+    def router_reported(self, report: RouterReport) -> None:
+        """Take in a router's report."""
+        self.scaling.signals.router_reported(report, self.clock.now())
+        if self.routers.reported(report):
+            self.wake()
 
     def _note_changes(self, before: fleet.NodeView, after: fleet.NodeView) -> bool:
         changed = before.generation != after.generation or before.gpus_known != after.gpus_known
@@ -140,7 +152,7 @@ class Controller:
             name = DeploymentName(deployment.name)
             count = sum(a.deployment == name and a.counts for a in self.memory.assignments.values())
             override = self.memory.overrides.get(name)
-            if count > self.scaling.configured(deployment) and (override is None or override.learned):
+            if count > configured(deployment) and (override is None or override.learned):
                 self.memory.override(Override(deployment=name, replicas=count, learned=True))
 
     # the loop
@@ -161,7 +173,7 @@ class Controller:
         for override in self.memory.expire(self._wall()):
             self.note("deployment.override_expired", override.deployment)
         states = self.states()
-        wanted = self.scaling.decide(self.config, self.memory, states, self.events)
+        wanted = self.scaling.decide(self.config, self.memory, self._known(states), self.events)
         if self.settled:
             self._apply(self._plan(wanted, states))
             self._give_turns(states)
@@ -169,6 +181,16 @@ class Controller:
             self._forget_removed()
         self._publish_desired()
         self._publish_snapshot(now)
+
+    def _known(self, states: dict[InstanceId, InstanceState]) -> Known:
+        return Known(
+            now=self.clock.now(),
+            wall=self._wall(),
+            statuses=self.statuses(),
+            states=states,
+            routers=self.routers.views,
+            results=self.query_results(),
+        )
 
     def states(self) -> dict[InstanceId, InstanceState]:
         """The states of all instances as they are to be believed now."""
@@ -180,7 +202,7 @@ class Controller:
         }
 
     def _plan(self, wanted: list[Wanted], states: dict[InstanceId, InstanceState]) -> ScalePlan:
-        nodes = self.scaling.capacities(self.nodes, self.memory, self.clock.now())
+        nodes = capacities(self.nodes, self.memory, self.clock.now())
         made = plan(wanted, tuple(self.memory.assignments.values()), states, nodes, spread)
         self.scaling.note_unplaced(made, self.events, self.clock.now())
         gone = {a.deployment for a in self.memory.assignments.values()} - {

@@ -220,8 +220,7 @@ class Links:
         controller = self._controller
         match message:
             case m.RouterStatus(report=report) if report.router == router:
-                if controller.routers.reported(report):
-                    controller.wake()
+                controller.router_reported(report)
             case m.Resync():
                 controller.routers.resync(router)
             case m.Events(events=events):

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.links import CallFailed, Peer
+from supervisord_cp.central.queries import Queries
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.reason import ReasonCode
 
@@ -22,7 +23,12 @@ class Metrics:
 
     def __init__(self, controller: Controller) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Fleet(controller))
+        self._fleet = _Fleet(controller)
+        self._registry.register(self._fleet)
+
+    def watch(self, queries: Queries) -> None:
+        """Show what Prometheus fails to answer."""
+        self._fleet.queries = queries
 
     async def page(self, routers: Mapping[str, Peer]) -> bytes:
         """The text of a scrape. A router that does not answer in time is left out."""
@@ -72,10 +78,15 @@ def _labelled(line: str, router: str) -> str:
 class _Fleet(Collector):
     def __init__(self, controller: Controller) -> None:
         self._c = controller
+        self.queries: Queries | None = None
 
     def collect(self) -> Iterator[Metric]:
         yield from self._deployments()
         yield from self._nodes()
+        failures = 0 if self.queries is None else self.queries.failures
+        yield CounterMetricFamily(
+            PREFIX + "prometheus_query_failures", "Queries that Prometheus did not answer.", value=failures
+        )
 
     def _deployments(self) -> Iterator[Metric]:
         counts: dict[tuple[str, InstanceState], int] = {}

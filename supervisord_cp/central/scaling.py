@@ -1,63 +1,72 @@
 """How many replicas each deployment gets: asks the scalers, applies the envelope, remembers why."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from supervisord_cp.builtin.placers.spread import spread
-from supervisord_cp.builtin.scalers.fixed import FixedParams, fixed
-from supervisord_cp.central import fleet
+from supervisord_cp.builtin.scalers.fixed import fixed
+from supervisord_cp.builtin.scalers.hpa import hpa
+from supervisord_cp.builtin.scalers.kpa import kpa
+from supervisord_cp.builtin.scalers.queue_slo import queue_slo
+from supervisord_cp.builtin.scalers.schedule import schedule
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.publish import routed_deployment
+from supervisord_cp.central.scale_view import Known, limits_of, scale_view
+from supervisord_cp.central.signals import Signals
 from supervisord_cp.config.launch import launch_spec
 from supervisord_cp.config.schema import Config, DeploymentConfig
-from supervisord_cp.core.scaling.envelope import decide
-from supervisord_cp.core.scaling.placement import NodeCapacity
 from supervisord_cp.core.scaling.reconcile import Wanted
-from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName
+from supervisord_cp.core.scaling.scalers import Scaler, bind
+from supervisord_cp.core.scaling.step import step
+from supervisord_cp.errors import UsageError
+from supervisord_cp.model.assignment import Assignment
+from supervisord_cp.model.base import DeploymentName, InstanceId
 from supervisord_cp.model.event import Event, Severity
-from supervisord_cp.model.fleet import RoutedDeployment
+from supervisord_cp.model.fleet import PolicyUse, RoutedDeployment
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind, LaunchSpec, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.scaling import (
-    ScaleBounds,
     ScaleDecision,
-    ScaleLimits,
     ScalePlan,
     ScaleProposal,
+    ScaleRecord,
+    ScaleState,
     ScaleView,
 )
-from supervisord_cp.policy import declared
+from supervisord_cp.policy import PolicyKind, PolicySpec, declared
+from supervisord_cp.policy.scaling import cannot_tell
 
-log = logging.getLogger(__name__)
-
-UNBOUNDED: Final = 1_000_000
 UNPLACED_FOR_S: Final = 3.0
 """Agents that are just connecting are not worth an event."""
-_READY: Final = (InstanceState.READY, InstanceState.UNKNOWN, InstanceState.UNLISTED)
+FIXED: Final = (PolicyUse(use="fixed"),)
+
+
+def known_policies() -> dict[str, PolicySpec]:
+    """The policies that central itself asks, by name."""
+    found = [declared(target) for target in (fixed, hpa, kpa, queue_slo, schedule, spread)]
+    return {spec.name: spec for spec in found if spec is not None}
 
 
 class Scaling:
-    """Decisions of the last step, and how long starts take."""
+    """Decisions of the last step with their records, and how long starts take."""
 
     def __init__(self) -> None:
         self.decisions: dict[DeploymentName, ScaleDecision] = {}
+        self.records: dict[DeploymentName, ScaleRecord] = {}
         self.unplaced: dict[DeploymentName, list[Reason]] = {}
-        self._unplaced_since: dict[DeploymentName, float] = {}
-        self._said: dict[DeploymentName, Reason] = {}
+        self.signals = Signals()
+        self.known = known_policies()
         self.counts: dict[tuple[DeploymentName, str, str], int] = {}
         """Changes of the wanted number by (deployment, direction, reason)."""
+        self._states: dict[DeploymentName, ScaleState] = {}
+        self._unplaced_since: dict[DeploymentName, float] = {}
+        self._said: dict[DeploymentName, Reason] = {}
         self._starting: dict[InstanceId, float] = {}
         self._start_s: dict[DeploymentName, float] = {}
-
-    def policies(self) -> list[tuple[str, str, str]]:
-        """(kind, name, summary) of the policies that this central can use."""
-        known = [spec for spec in (declared(fixed), declared(spread)) if spec is not None]
-        return [(spec.kind.value, spec.name, spec.summary) for spec in known]
 
     def specs(self, config: Config) -> dict[DeploymentName, LaunchSpec]:
         """The launch specification of every deployment that launches something."""
@@ -68,83 +77,69 @@ class Scaling:
     def revision(self, spec: LaunchSpec) -> str:
         return revision_of(spec)
 
-    def configured(self, deployment: DeploymentConfig) -> int:
-        """What the configuration asks for before any policy speaks."""
-        if deployment.engine == EngineKind.NONE:
-            return 0
-        return deployment.replicas if deployment.autoscale is None else deployment.autoscale.min
-
-    def decide(
-        self,
-        config: Config,
-        memory: Memory,
-        states: Mapping[InstanceId, InstanceState],
-        events: EventLog,
-    ) -> list[Wanted]:
+    def decide(self, config: Config, memory: Memory, known: Known, events: EventLog) -> list[Wanted]:
         """The number for every deployment, those of high priority first."""
         specs = self.specs(config)
         budget = config.central.gpu_budget or None
+        mine: dict[DeploymentName, list[Assignment]] = {}
+        for assignment in memory.assignments.values():
+            mine.setdefault(assignment.deployment, []).append(assignment)
         wanted: list[Wanted] = []
-        made: dict[DeploymentName, ScaleDecision] = {}
+        before, self.decisions = self.decisions, {}
         for deployment in sorted(config.deployments, key=lambda d: -d.priority):
             name = DeploymentName(deployment.name)
             if name not in specs:
                 continue
-            view = self._view(deployment, memory, states)
-            limits = ScaleLimits(
-                override=memory.overrides.get(name),
-                gpus_per_replica=deployment.gpus,
-                gpus_left=budget,
+            decided = before.get(name)
+            view = scale_view(
+                deployment,
+                mine.get(name, []),
+                known,
+                self.signals,
+                wanted=None if decided is None else decided.wanted,
+                start_s=self._start_s.get(name),
             )
-            decision, _ = decide(view, _proposals(deployment, view), limits)
+            limits = limits_of(deployment, memory.overrides.get(name), budget)
+            state = self._states.get(name, ScaleState())
+            record, self._states[name] = step(view, self._scalers(deployment), limits, state)
+            decision = record.decision
             if budget is not None:
                 budget -= decision.wanted * deployment.gpus
-            made[name] = decision
-            self._note(name, decision, events)
+            self.decisions[name], self.records[name] = decision, record
+            if decided is not None and decided.wanted != decision.wanted:
+                self._note(name, decided.wanted, record, events)
             if name not in memory.holds:
-                wanted.append(
-                    Wanted(
-                        deployment=name,
-                        replicas=decision.wanted,
-                        spec=specs[name],
-                        nodes=deployment.nodes,
-                    )
+                item = Wanted(
+                    deployment=name, replicas=decision.wanted, spec=specs[name], nodes=deployment.nodes
                 )
-        self.decisions = made
+                wanted.append(item)
         return wanted
 
-    def _view(
-        self, deployment: DeploymentConfig, memory: Memory, states: Mapping[InstanceId, InstanceState]
-    ) -> ScaleView:
-        mine = [a for a in memory.assignments.values() if a.deployment == deployment.name and a.counts]
-        ready = sum(states.get(a.id) in _READY for a in mine)
-        scale = deployment.autoscale
-        bounds = (
-            ScaleBounds(min=0, max=UNBOUNDED) if scale is None else ScaleBounds(min=scale.min, max=scale.max)
-        )
-        return ScaleView(
-            deployment=DeploymentName(deployment.name),
-            configured=self.configured(deployment),
-            bounds=bounds,
-            ready=ready,
-            starting=len(mine) - ready,
-        )
+    def _scalers(self, deployment: DeploymentConfig) -> Sequence[Scaler]:
+        uses = FIXED if deployment.autoscale is None else deployment.autoscale.scalers or FIXED
+        out = []
+        for use in uses:
+            try:
+                out.append(bind(use, self.known))
+            except UsageError as error:
+                out.append(_unusable(use, str(error)))
+        return out
 
-    def _note(self, name: DeploymentName, decision: ScaleDecision, events: EventLog) -> None:
-        before = self.decisions.get(name)
-        if before is not None and before.wanted != decision.wanted:
-            direction = "up" if decision.wanted > before.wanted else "down"
-            key = (name, direction, decision.reason.code.value)
-            self.counts[key] = self.counts.get(key, 0) + 1
-            events.add(
-                Event(
-                    kind="deployment.scaled",
-                    subject=name,
-                    message=f"{before.wanted} -> {decision.wanted}: {render(decision.reason)}",
-                    reason=decision.reason,
-                    data={"before": before.wanted, "after": decision.wanted},
-                )
+    def _note(self, name: DeploymentName, before: int, record: ScaleRecord, events: EventLog) -> None:
+        decision = record.decision
+        direction = "up" if decision.wanted > before else "down"
+        key = (name, direction, decision.reason.code.value)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        events.record("decision", msgspec.json.encode(record).decode())
+        events.add(
+            Event(
+                kind="deployment.scaled",
+                subject=name,
+                message=f"{before} -> {decision.wanted}: {render(decision.reason)}",
+                reason=decision.reason,
+                data={"before": before, "after": decision.wanted},
             )
+        )
 
     def note_unplaced(self, made: ScalePlan, events: EventLog, now: float) -> None:
         """Remember what cannot be placed; an event when that has lasted a moment and is new."""
@@ -168,16 +163,6 @@ class Scaling:
         for name in [n for n in self._said if n not in unplaced]:
             del self._said[name]
         self.unplaced = unplaced
-
-    def capacities(
-        self, nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: float
-    ) -> list[NodeCapacity]:
-        """Nodes that can take replicas: connected, reporting, with what is free on them."""
-        return [
-            _capacity(view, memory)
-            for view in nodes.values()
-            if view.connected and view.acknowledged and not view.silent(now)
-        ]
 
     def routed(self, config: Config, memory: Memory) -> tuple[RoutedDeployment, ...]:
         """The deployments for routers."""
@@ -205,49 +190,11 @@ class Scaling:
         return self._start_s.get(name)
 
 
-def _proposals(deployment: DeploymentConfig, view: ScaleView) -> Sequence[ScaleProposal]:
-    if deployment.autoscale is None:
-        return (fixed(view, FixedParams()),)
-    out = []
-    for use in deployment.autoscale.scalers:
-        if use.use == "fixed":
-            out.append(_fixed(view, use.params))
-        else:
-            why = Reason(code=ReasonCode.HOLD, params={"why": f"no scaler named {use.use} is loaded"})
-            out.append(ScaleProposal(policy=use.use, replicas=None, reason=why))
-    return out
+def _unusable(use: PolicyUse, error: str) -> Scaler:
+    """A scaler that cannot be used knows nothing: the number is held, and the reason is shown."""
 
+    def answer(view: ScaleView) -> ScaleProposal:
+        reason = Reason(code=ReasonCode.SCALER_FAILED, params={"policy": use.use, "error": error})
+        return cannot_tell(use.use, reason)
 
-def _fixed(view: ScaleView, written: dict[str, object]) -> ScaleProposal:
-    try:
-        return fixed(view, msgspec.convert(written, FixedParams))
-    except msgspec.ValidationError as error:
-        reason = Reason(code=ReasonCode.SCALER_FAILED, params={"policy": "fixed", "error": str(error)})
-        return ScaleProposal(policy="fixed", replicas=None, reason=reason)
-
-
-def _capacity(view: fleet.NodeView, memory: Memory) -> NodeCapacity:
-    if view.inventory.device == "cuda":
-        devices = tuple(gpu.uuid for gpu in view.gpus if fleet.usable(gpu) and not fleet.foreign(gpu))
-        devices = devices if view.gpus_known else ()
-    else:
-        devices = view.inventory.slots
-    taken: set[DeviceId] = set()
-    replicas: dict[DeploymentName, int] = {}
-    for assignment in memory.assignments.values():
-        if assignment.node == view.name:
-            taken.update(assignment.devices)
-            if assignment.counts:
-                replicas[assignment.deployment] = replicas.get(assignment.deployment, 0) + 1
-    for status in view.instances.values():
-        taken.update(status.devices)
-    return NodeCapacity(
-        node=view.name,
-        zone=view.inventory.zone,
-        devices=devices,
-        taken=frozenset(taken),
-        cordoned=memory.cordoned(view.name),
-        cordoned_devices=memory.cordoned_devices(view.name),
-        executables=view.inventory.executables,
-        replicas=replicas,
-    )
+    return Scaler(use=use, spec=PolicySpec(name=use.use, kind=PolicyKind.SCALER, target=answer))

@@ -5,6 +5,7 @@ from typing import Any
 
 from supervisord_cp.central import fleet
 from supervisord_cp.central.controller import Controller
+from supervisord_cp.central.scale_view import configured
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, DeviceId
 from supervisord_cp.model.fleet import RoutedInstance
@@ -167,8 +168,8 @@ def deployments(controller: Controller) -> list[Json]:
                 "static_ready": sum(i["ready"] for i in mine if i["static"]),
                 "starting": sum(i["state"] in (InstanceState.STARTING, InstanceState.GATED) for i in own),
                 "draining": sum(i["state"] is InstanceState.DRAINING for i in own),
-                "min": controller.scaling.configured(config) if scale is None else scale.min,
-                "max": controller.scaling.configured(config) if scale is None else scale.max,
+                "min": configured(config) if scale is None else scale.min,
+                "max": configured(config) if scale is None else scale.max,
                 "scaler": "fixed" if scale is None else ",".join(s.use for s in scale.scalers),
                 "held": held,
                 "reason": "held" if held else code_of(reason),

@@ -122,7 +122,7 @@ class FakeRouter:
 
     def report(self) -> None:
         snapshot = self.snapshot
-        self.world.controller.routers.reported(
+        self.world.controller.router_reported(
             RouterReport(
                 router=self.name,
                 epoch=snapshot.epoch if snapshot else "",

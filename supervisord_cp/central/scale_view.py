@@ -1,0 +1,129 @@
+"""What scalers see of a deployment, made from everything that central knows. Pure but for the counters."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from supervisord_cp.central import fleet
+from supervisord_cp.central.queries import Result, of_instance, total
+from supervisord_cp.central.routers import RouterView
+from supervisord_cp.central.signals import Signals
+from supervisord_cp.config.schema import AutoscaleConfig, DeploymentConfig
+from supervisord_cp.model.assignment import Assignment, Override
+from supervisord_cp.model.base import DeploymentName, InstanceId
+from supervisord_cp.model.instance import InstanceState, InstanceStatus
+from supervisord_cp.model.launch import EngineKind
+from supervisord_cp.model.scaling import Behavior, ScaleBounds, ScaleLimits, ScaleView
+from supervisord_cp.model.signal import ReplicaPhase, ReplicaView
+
+UNBOUNDED: Final = 1_000_000
+_SERVING: Final = (InstanceState.READY, InstanceState.UNKNOWN, InstanceState.UNLISTED)
+_PHASES: Final[Mapping[InstanceState, ReplicaPhase]] = {
+    InstanceState.READY: ReplicaPhase.READY,
+    InstanceState.UNKNOWN: ReplicaPhase.READY,
+    InstanceState.UNLISTED: ReplicaPhase.READY,
+    InstanceState.DEGRADED: ReplicaPhase.UNREADY,
+    InstanceState.SLEEPING: ReplicaPhase.UNREADY,
+    InstanceState.CRASHED: ReplicaPhase.FAILED,
+    InstanceState.BACKOFF: ReplicaPhase.FAILED,
+}
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What central knows when it decides."""
+
+    now: float
+    wall: float
+    statuses: Mapping[InstanceId, tuple[fleet.NodeView, InstanceStatus]]
+    states: Mapping[InstanceId, InstanceState]
+    routers: Mapping[str, RouterView]
+    results: Mapping[str, Result]
+
+
+def configured(deployment: DeploymentConfig) -> int:
+    """What the configuration asks for before any policy speaks."""
+    if deployment.engine == EngineKind.NONE:
+        return 0
+    return deployment.replicas if deployment.autoscale is None else deployment.autoscale.min
+
+
+def behavior_of(scale: AutoscaleConfig) -> Behavior:
+    """The configured behaviour as the envelope takes it."""
+    return msgspec.convert(msgspec.to_builtins(scale.behavior), Behavior)
+
+
+def limits_of(deployment: DeploymentConfig, override: Override | None, gpus_left: int | None) -> ScaleLimits:
+    """What the envelope holds a deployment to."""
+    scale = deployment.autoscale
+    return ScaleLimits(
+        behavior=None if scale is None else behavior_of(scale),
+        idle_s=0.0 if scale is None else scale.idle_s,
+        gpus_per_replica=deployment.gpus,
+        gpus_left=gpus_left,
+        override=override,
+    )
+
+
+def scale_view(
+    deployment: DeploymentConfig,
+    mine: Iterable[Assignment],
+    known: Known,
+    signals: Signals,
+    *,
+    wanted: int | None,
+    start_s: float | None,
+) -> ScaleView:
+    """The view of one deployment; `wanted` is the number decided last, None after a start of central."""
+    name = DeploymentName(deployment.name)
+    scale = deployment.autoscale
+    bounds = ScaleBounds(min=0, max=UNBOUNDED) if scale is None else ScaleBounds(min=scale.min, max=scale.max)
+    replicas = tuple(_replica(a, known, signals) for a in mine)
+    counting = [r for r in replicas if r.phase is not ReplicaPhase.DRAINING]
+    ready = sum(r.phase is ReplicaPhase.READY for r in counting)
+    return ScaleView(
+        deployment=name,
+        configured=configured(deployment),
+        bounds=bounds,
+        now_s=known.now,
+        wall_s=known.wall,
+        wanted=len(counting) if wanted is None else wanted,
+        ready=ready,
+        starting=len(counting) - ready,
+        draining=len(replicas) - len(counting),
+        replicas=replicas,
+        signals=signals.deployment(
+            name,
+            known.routers,
+            [r.signals for r in counting if r.phase is ReplicaPhase.READY],
+            known.now,
+        ),
+        queries={query: total(result, known.now) for query, result in known.results.items()},
+        tolerance=Behavior().tolerance if scale is None else behavior_of(scale).tolerance,
+        max_concurrency=deployment.max_concurrency,
+        slo_ttft_s=None if deployment.slo.ttft_ms is None else deployment.slo.ttft_ms / 1000,
+        start_s=start_s,
+    )
+
+
+def _replica(assignment: Assignment, known: Known, signals: Signals) -> ReplicaView:
+    found = known.statuses.get(assignment.id)
+    phase = _PHASES.get(known.states.get(assignment.id, InstanceState.GATED), ReplicaPhase.STARTING)
+    if not assignment.counts:
+        phase = ReplicaPhase.DRAINING
+    if found is None:
+        return ReplicaView(id=assignment.id, phase=phase)
+    view, status = found
+    queries = {}
+    for query, result in known.results.items():
+        part = of_instance(result, assignment.id, known.now)
+        if part is not None:
+            queries[query] = part
+    return ReplicaView(
+        id=assignment.id,
+        phase=phase,
+        age_s=status.uptime_s,
+        changed_s=status.uptime_s if phase is ReplicaPhase.READY else None,
+        signals=signals.replica(status, view, known.now),
+        queries=queries,
+    )

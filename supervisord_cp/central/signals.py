@@ -1,0 +1,191 @@
+"""What scalers are told: routers' demand first, engines' own figures second, each with its age and source."""
+
+import collections
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from supervisord_cp.central.fleet import NodeView
+from supervisord_cp.central.routers import RouterView
+from supervisord_cp.model.base import DeploymentName, Incarnation, Value
+from supervisord_cp.model.instance import InstanceStatus
+from supervisord_cp.model.router import DeploymentDemand, RouterReport
+from supervisord_cp.model.signal import MISSING, Signal, SignalName, SignalSource, measured, together
+
+RATE_WINDOW_S: Final = 10.0
+"""Arrivals are counted over this time."""
+ROUTER_STALE_S: Final = 5.0
+ROUTER_FORGOTTEN_S: Final = 60.0
+"""A router that has been gone for this long no longer makes the demand unknown."""
+
+
+class _Count(Value, frozen=True, kw_only=True):
+    """A counter's value at a moment."""
+
+    at: float
+    value: float
+
+
+class _Rate:
+    """The rate of a counter over a window; a counter that falls has begun anew."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._counts: collections.deque[_Count] = collections.deque()
+
+    def add(self, at: float, value: float) -> None:
+        if self._counts and value < self._counts[-1].value:
+            self._counts.clear()
+        self._counts.append(_Count(at=at, value=value))
+        while len(self._counts) > 2 and at - self._counts[1].at >= self._window_s:
+            self._counts.popleft()
+
+    def signal(self, now: float, source: SignalSource, stale_after_s: float) -> Signal:
+        """Per second; missing until there are two counts."""
+        if len(self._counts) < 2:
+            return measured(None, source=source, detail="counted once so far")
+        first, last = self._counts[0], self._counts[-1]
+        span = last.at - first.at
+        if span <= 0:
+            return measured(None, source=source, detail="counted once so far")
+        rate = (last.value - first.value) / span
+        return measured(rate, source=source, age_s=now - last.at, window_s=span, stale_after_s=stale_after_s)
+
+
+class Signals:
+    """Remembers counters between reports; everything else is read from the reports themselves."""
+
+    def __init__(self) -> None:
+        self._arrivals: dict[tuple[str, DeploymentName], _Rate] = {}
+        self._prompt: dict[tuple[str, DeploymentName], _Rate] = {}
+        self._generated: dict[Incarnation, _Rate] = {}
+        self._preempted: dict[Incarnation, _Rate] = {}
+
+    # what is counted
+
+    def router_reported(self, report: RouterReport, now: float) -> None:
+        """Count a router's totals."""
+        for demand in report.demand:
+            key = (report.router, demand.deployment)
+            self._arrivals.setdefault(key, _Rate(RATE_WINDOW_S)).add(now, demand.arrivals_total)
+            self._prompt.setdefault(key, _Rate(RATE_WINDOW_S)).add(now, demand.prompt_tokens_total)
+
+    def node_reported(self, view: NodeView, now: float) -> None:
+        """Count engines' totals, at the moments they were read."""
+        for status in view.instances.values():
+            load = status.load
+            if load is None or not status.incarnation:
+                continue
+            at = now - load.age_ms / 1000
+            for rates, total in (
+                (self._generated, load.generation_tokens_total),
+                (self._preempted, load.preemptions_total),
+            ):
+                if total is not None:
+                    rates.setdefault(status.incarnation, _Rate(RATE_WINDOW_S)).add(at, total)
+
+    def forget(self, routers: Iterable[str], incarnations: Iterable[Incarnation]) -> None:
+        """Keep only what still exists."""
+        names, alive = set(routers), set(incarnations)
+        for by_router in (self._arrivals, self._prompt):
+            for key in [k for k in by_router if k[0] not in names]:
+                del by_router[key]
+        for by_incarnation in (self._generated, self._preempted):
+            for incarnation in [i for i in by_incarnation if i not in alive]:
+                del by_incarnation[incarnation]
+
+    # what is known
+
+    def deployment(
+        self,
+        name: DeploymentName,
+        routers: Mapping[str, RouterView],
+        replicas: Iterable[Mapping[str, Signal]],
+        now: float,
+    ) -> dict[str, Signal]:
+        """The signals of a deployment. Demand is known only if every router that counts has told it."""
+        out = self._demand(name, routers, now)
+        serving = list(replicas)
+        for signal in (
+            SignalName.RUNNING,
+            SignalName.WAITING,
+            SignalName.GENERATION_TOKENS_PER_S,
+            SignalName.PREEMPTIONS_PER_S,
+        ):
+            out[signal] = together(*(r.get(signal, MISSING) for r in serving))
+        out[SignalName.KV_CACHE_USAGE] = _mean([r.get(SignalName.KV_CACHE_USAGE, MISSING) for r in serving])
+        return out
+
+    def _demand(
+        self, name: DeploymentName, routers: Mapping[str, RouterView], now: float
+    ) -> dict[str, Signal]:
+        counting = [r for r in routers.values() if now - r.heard_at < ROUTER_FORGOTTEN_S or r.connected]
+        if not counting:
+            none = measured(None, source=SignalSource.ROUTER, detail="no router is connected")
+            return dict.fromkeys(_DEMAND, none)
+        out: dict[str, Signal] = {}
+        for signal, field in _DEMAND_FIELDS.items():
+            out[signal] = together(*(_of_router(r, name, field, now) for r in counting))
+        for signal, rates in (
+            (SignalName.REQUESTS_PER_S, self._arrivals),
+            (SignalName.PROMPT_TOKENS_PER_S, self._prompt),
+        ):
+            parts = []
+            for router in counting:
+                rate = rates.get((router.id, name))
+                parts.append(
+                    MISSING if rate is None else rate.signal(now, SignalSource.ROUTER, ROUTER_STALE_S)
+                )
+            out[signal] = together(*parts)
+        return out
+
+    def replica(self, status: InstanceStatus, view: NodeView, now: float) -> dict[str, Signal]:
+        """What is measured on one replica."""
+        load = status.load
+        if load is None:
+            return {}
+        age = load.age_ms / 1000 + (view.age_s(now) or 0.0)
+        out = {
+            SignalName.RUNNING.value: measured(load.running, source=SignalSource.AGENT, age_s=age),
+            SignalName.WAITING.value: measured(load.waiting, source=SignalSource.AGENT, age_s=age),
+            SignalName.KV_CACHE_USAGE.value: measured(
+                load.kv_cache_usage, source=SignalSource.AGENT, age_s=age
+            ),
+        }
+        for signal, rates in (
+            (SignalName.GENERATION_TOKENS_PER_S, self._generated),
+            (SignalName.PREEMPTIONS_PER_S, self._preempted),
+        ):
+            rate = rates.get(status.incarnation)
+            if rate is not None:
+                out[signal] = rate.signal(now, SignalSource.AGENT, ROUTER_STALE_S)
+        return out
+
+
+_DEMAND_FIELDS: Final[Mapping[SignalName, str]] = {
+    SignalName.QUEUED: "queued",
+    SignalName.QUEUED_TOKENS: "queued_tokens",
+    SignalName.INFLIGHT: "inflight",
+}
+_DEMAND: Final = (*_DEMAND_FIELDS, SignalName.REQUESTS_PER_S, SignalName.PROMPT_TOKENS_PER_S)
+
+
+def _of_router(router: RouterView, name: DeploymentName, field: str, now: float) -> Signal:
+    if router.report is None:
+        return measured(None, source=SignalSource.ROUTER, detail=f"router {router.id} has not reported")
+    demand = next((d for d in router.report.demand if d.deployment == name), None)
+    value = 0 if demand is None else _field(demand, field)
+    return measured(
+        value, source=SignalSource.ROUTER, age_s=now - router.heard_at, stale_after_s=ROUTER_STALE_S
+    )
+
+
+def _field(demand: DeploymentDemand, field: str) -> int:
+    value = getattr(demand, field)
+    return int(value)
+
+
+def _mean(parts: list[Signal]) -> Signal:
+    total = together(*parts)
+    if not total.known:
+        return total
+    return measured(total.value / len(parts), source=total.source, age_s=total.age_s, window_s=total.window_s)
