@@ -5,6 +5,7 @@ import contextlib
 import signal
 import sys
 from pathlib import Path
+from random import randint
 from typing import Any
 
 from supervisord_cp.adapters.direct import DirectBackend
@@ -41,6 +42,8 @@ class AgentHost:
         self.process: asyncio.subprocess.Process | None = None
         self.settings = {
             "name": "node-a",
+            # An address of its own: agents of other tests have the same ports.
+            "advertise": f"127.{randint(1, 254)}.{randint(0, 255)}.{randint(1, 254)}",
             "central": central.url,
             "state_dir": str(self.state_dir),
             "log_dir": str(self.log_dir),

@@ -210,6 +210,7 @@ class Parts:
     launcher: Launcher
     state: StateDir
     sent: list[m.Message]
+    refused: list[m.Message]
     refusing: asyncio.Event
     """While set, messages are not taken."""
     taken_ports: set[int] = field(default_factory=set)
@@ -288,11 +289,11 @@ def assembled(
         state=state,
     )
     sent: list[m.Message] = []
+    refused: list[m.Message] = []
     refusing = asyncio.Event()
 
     def send(message: m.Message) -> bool:
-        if not refusing.is_set():
-            sent.append(message)
+        (refused if refusing.is_set() else sent).append(message)
         return not refusing.is_set()
 
     reporter = Reporter(roster, gpu=gpu, host=FixedHost(), clock=clock, send=send)
@@ -308,6 +309,7 @@ def assembled(
         launcher=launcher,
         state=state,
         sent=sent,
+        refused=refused,
         refusing=refusing,
         taken_ports=taken_ports,
     )

@@ -25,11 +25,11 @@ A = desired("chat-0")
 
 async def ready(parts: Parts) -> None:
     await until(lambda: parts.state_of("chat-0") is InstanceState.READY)
-    await until(lambda: parts.reports and _last(parts) is InstanceState.READY)
+    await until(lambda: said(parts)[-1:] == [InstanceState.READY])
 
 
-def _last(parts: Parts) -> InstanceState:
-    return [one.state for report in parts.reports for one in report.instances][-1]
+def said(parts: Parts) -> list[InstanceState]:
+    return [one.state for report in parts.reports for one in report.instances]
 
 
 async def test_everything_first_then_what_changed(tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ async def test_a_new_connection_begins_anew(tmp_path: Path) -> None:
         await ready(parts)
         parts.reporter.end()
         assert parts.reporter.inventory is None
-        said = len(parts.sent)
+        before = len(parts.sent)
         parts.reporter.told(Event(kind="x", subject="y"))
         parts.backend.processes[A.id].end(ExitStatus(code=1))
         await until(lambda: parts.state_of("chat-0") is InstanceState.BACKOFF)
-        assert len(parts.sent) == said, "nobody to say it to"
+        assert len(parts.sent) == before, "nobody to say it to"
         parts.reporter.begin()
         report = parts.reports[-1]
         assert (report.sequence, report.full) == (1, True)
@@ -93,7 +93,7 @@ async def test_a_message_that_was_not_taken_makes_the_next_report_full(tmp_path:
         parts.reporter.begin()
         parts.refusing.set()
         parts.take(A)
-        await until(lambda: parts.state_of("chat-0") is InstanceState.READY)
+        await until(lambda: parts.state_of("chat-0") is InstanceState.READY and parts.refused)
         assert len(parts.reports) == 1
         parts.refusing.clear()
         parts.reporter.changed()
