@@ -274,9 +274,14 @@ def keeper_of(program: str, directory: Path) -> Iterator[subprocess.Popen[bytes]
             keeper.kill()
 
 
+def listens(directory: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(directory / "keeper.sock")) == 0
+
+
 async def test_processes_that_cannot_be_killed_are_shown_and_tried_again(tmp_path: Path) -> None:
     with keeper_of(UNKILLABLE, tmp_path) as keeper:
-        await until((tmp_path / "keeper.sock").exists)
+        await until(lambda: listens(tmp_path))
         async with connected(tmp_path) as client:
             await client.until(lambda status: status["survivors"] == [4711, 4712])
             client.ask(op="stop", grace_s=0)
@@ -291,7 +296,7 @@ async def test_processes_that_cannot_be_killed_are_shown_and_tried_again(tmp_pat
 async def test_nothing_is_gone_while_a_child_is_there(tmp_path: Path) -> None:
     """Whoever forks quickly enough is in no look at the process table."""
     with keeper_of(OVERLOOKED, tmp_path) as keeper:
-        await until((tmp_path / "keeper.sock").exists)
+        await until(lambda: listens(tmp_path))
         for _ in range(20):
             async with connected(tmp_path) as client:
                 status = await client.next()
