@@ -59,7 +59,7 @@ def default_state_dir(environment: Mapping[str, str]) -> Path:
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Run this file's roles and deployments instead.",
+    help="Run what this file configures instead.",
 )
 @click.pass_context
 def up(

@@ -17,6 +17,7 @@ from supervisord_cp.cli.up_progress import Progress, first_ready, ready_line, ro
 from supervisord_cp.cli.up_signals import Signals, caught
 from supervisord_cp.config.schema import Config
 from supervisord_cp.errors import SupervisordError, Unreachable
+from supervisord_cp.model.launch import EngineKind
 
 TICK_S: Final = 0.1
 LOOK_S: Final = 1.0
@@ -27,7 +28,6 @@ AGENT_UP_S: Final = 10.0
 DAEMON_END_S: Final = 20.0
 ENGINES_END_S: Final = 30.0
 """How long an agent may take to stop engines, beyond the grace that they have."""
-ROLES: Final = ("central", "agent", "router")
 
 
 def say(line: str) -> None:
@@ -37,12 +37,14 @@ def say(line: str) -> None:
 
 
 def roles_of(config: Config) -> tuple[str, ...]:
-    """The daemons to run: those that the file has tables for, all of them when it has none.
-
-    Central is always among them, and the router unless central starts it."""
-    named = [role for role in ROLES if role in config.tables] or list(ROLES)
-    wanted = {"central", "router", *named} - ({"router"} if config.central.start_router else set())
-    return tuple(role for role in ROLES if role in wanted)
+    """The daemons to run: an agent where there are engines to start, a router unless central starts it."""
+    engines = any(item.engine != EngineKind.NONE for item in config.deployments)
+    roles = ["central"]
+    if engines or "agent" in config.tables:
+        roles.append("agent")
+    if not config.central.start_router:
+        roles.append("router")
+    return tuple(roles)
 
 
 def api_url(config: Config) -> str:
@@ -114,7 +116,7 @@ class LocalFleet:
             self._tell_curl(str(ready["deployment"]))
         complete = bool(status.get("healthy"))
         if self._served and complete and not self._complete:
-            say(f"{ready_line(status)}. Ctrl-C stops everything.")
+            say(f"{ready_line(status)} Ctrl-C stops everything.")
         self._complete = complete
 
     def _tell_addresses(self) -> None:

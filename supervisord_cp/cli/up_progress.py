@@ -79,8 +79,8 @@ def routed(status: Json) -> bool:
 
 
 def ready_line(status: Json) -> str:
-    """`2 of 2 ready`."""
+    """`2 of 2 engines ready.`"""
     deployments = status.get("deployments") or ()
     ready = sum(item.get("ready", 0) for item in deployments)
     wanted = sum(item.get("wanted", 0) for item in deployments)
-    return f"{ready} of {text.count(wanted, 'engine')} ready"
+    return f"{ready} of {text.count(wanted, 'engine')} ready." if wanted else "Ready."

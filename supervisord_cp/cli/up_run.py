@@ -39,7 +39,7 @@ def run_wish(wish: Wish, api: Listen, control: Listen, state_dir: Path) -> int:
 
 
 def run_file(path: Path, state_dir: Path) -> int:
-    """`up -c FILE`: the roles that the file has, all of them when it has none.
+    """`up -c FILE`.
 
     Raises:
         SupervisordError: the file is wrong, or it runs already.

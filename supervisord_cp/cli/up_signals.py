@@ -36,7 +36,9 @@ def caught() -> Iterator[Signals]:
     receiver, sender = socket.socketpair()
     receiver.setblocking(False)
     sender.setblocking(False)
-    watched = (*STOPPING, signal.SIGCHLD)
+    watched = [*STOPPING, signal.SIGCHLD]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        watched.remove(signal.SIGHUP)  # nohup
     before = {number: signal.signal(number, lambda *_: None) for number in watched}
     wakeup = signal.set_wakeup_fd(sender.fileno())
     try:

@@ -20,7 +20,7 @@ from supervisord_cp.cli.up_children import USAGE_EXIT, Child, restart_delay
 from supervisord_cp.cli.up_fleet import api_url, roles_of
 from supervisord_cp.cli.up_host import engine_ports, metrics_listen, require_free, settled
 from supervisord_cp.cli.up_plan import Wish
-from supervisord_cp.cli.up_progress import Progress, routed
+from supervisord_cp.cli.up_progress import Progress, ready_line, routed
 from supervisord_cp.cli.up_signals import caught
 from supervisord_cp.config.load import parse
 from supervisord_cp.config.schema import Listen
@@ -164,6 +164,17 @@ def test_signals_are_values() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with caught() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.wait(5.0) == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 # Ports.
 
 
@@ -269,16 +280,22 @@ def test_routed_is_a_router_with_the_current_view(routers: list[dict[str, Any]],
     assert routed(STATUS | {"routers": routers}) is answer
 
 
+def test_how_many_are_ready() -> None:
+    assert ready_line(STATUS) == "2 of 2 engines ready."
+    assert ready_line(STATUS | {"deployments": [CHAT | {"wanted": 0, "ready": 0}]}) == "Ready."
+
+
 # Which daemons.
 
 
 @pytest.mark.parametrize(
     ("text", "roles"),
     [
-        ("", ("central", "agent")),
-        ("[central]\nstart_router = false", ("central", "router")),
+        ("[central]", ("central",)),
         ("[central]\n[agent]", ("central", "agent")),
-        ("[central]\nstart_router = false\n[agent]\n[router]", ("central", "agent", "router")),
+        ('[deployments.a]\nmodel = "m"', ("central", "agent")),
+        ('[deployments.a]\nengine = "none"', ("central",)),
+        ("[central]\nstart_router = false\n[agent]", ("central", "agent", "router")),
     ],
 )
 def test_roles_of_a_file(text: str, roles: tuple[str, ...]) -> None:
