@@ -40,6 +40,8 @@ class AgentHost:
         self.log_dir = folder / "log"
         self.config = folder / "config.toml"
         self.process: asyncio.subprocess.Process | None = None
+        self.environ: dict[str, str] | None = None
+        """The agent's environment; None: the test's own."""
         self.settings = {
             "name": "node-a",
             # An address of its own: agents of other tests have the same ports.
@@ -76,6 +78,7 @@ class AgentHost:
                 str(self.config),
                 *options,
                 stdin=asyncio.subprocess.DEVNULL,
+                env=self.environ,
                 stdout=log,
                 stderr=log,
             )
@@ -108,7 +111,8 @@ class AgentHost:
         """A tiny engine, steered by files in a folder of its name."""
         self.steer(name)
         command = (sys.executable, "-I", "-S", str(TINY), "{host}", "{port}", str(self.folder / name))
-        return desired(name, devices=(f"slot-{slot}",), engine=EngineKind.COMMAND, command=command, **changes)
+        changes = {"devices": (f"slot-{slot}",), **changes}
+        return desired(name, engine=EngineKind.COMMAND, command=command, **changes)
 
     def steer(self, name: str, *files: str) -> None:
         """Let exactly these files lie in an engine's folder."""
