@@ -52,7 +52,7 @@ class Served:
     async def request(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """One request on a connection of its own. A text or bytes are sent as they are, other bodies as JSON."""
+        """One request on a connection of its own. Texts and bytes are sent as they are, the rest as JSON."""
         reader, writer = await self.open()
         try:
             writer.write(request_bytes(method, path, body, headers))

@@ -87,10 +87,9 @@ class App:
                 json_reply({"detail": "Method Not Allowed"}, 405), headers={"allow": ", ".join(methods)}
             )
         try:
-            answer = await handler(request)
+            return await handler(request)
         except ApiError as error:
             return json_reply(error_value(error), error.status)
-        return answer
 
     def _refuse_stranger(self, request: Request) -> Reply | None:
         keys = self.options.api_keys

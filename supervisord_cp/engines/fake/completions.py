@@ -1,17 +1,17 @@
 """`/v1/chat/completions` and `/v1/completions`."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from supervisord_cp.engines.fake.bodies import Body, bad_request, json_reply, optional, read_json, required
 from supervisord_cp.engines.fake.connection import Answer, EventStream
 from supervisord_cp.engines.fake.engine import EngineDead, Generation
 from supervisord_cp.engines.fake.faults import StreamFailed
-from supervisord_cp.engines.fake.generate import Prompt, Service, content_text, now, request_id
+from supervisord_cp.engines.fake.generate import Service, now, request_id
 from supervisord_cp.engines.fake.http1 import Request
+from supervisord_cp.engines.fake.prompts import Prompt, chat_text, read_prompts
 from supervisord_cp.engines.fake.sampling import read_sampling
 from supervisord_cp.engines.fake.shapes import Call, ChatShape, Shape, StreamOptions, TextShape, error_frame
-from supervisord_cp.engines.fake.text import chat_prompt, detokenize
 
 DONE: Final = b"data: [DONE]\n\n"
 _COMPLETION_TOKENS: Final = 16
@@ -105,37 +105,3 @@ class Completions:
         except (EngineDead, StreamFailed) as error:
             yield error_frame(str(error))
         yield DONE
-
-
-def chat_text(messages: list[Any]) -> str:
-    """The prompt of a conversation, by the chat template.
-
-    Raises:
-        ApiError: a message is not an object with a role.
-    """
-    turns = []
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise bad_request("Each message must be an object with a role.", "messages")
-        turns.append((message["role"], content_text(message.get("content"))))
-    return chat_prompt(turns)
-
-
-def read_prompts(given: Any) -> list[Prompt]:
-    """The prompts of `/v1/completions`: a text, token ids, or a list of either.
-
-    Raises:
-        ApiError: there is none.
-    """
-    if not given and given != "":
-        raise bad_request("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
-    items = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
-    prompts = []
-    for item in items:
-        if isinstance(item, str):
-            prompts.append(Prompt.of(item))
-        elif isinstance(item, list) and item and all(isinstance(token, int) and token >= 0 for token in item):
-            prompts.append(Prompt(text=detokenize(item), ids=item))
-        else:
-            raise bad_request("Each prompt must be a text or a list of token ids.", "prompt")
-    return prompts

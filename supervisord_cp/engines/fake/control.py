@@ -59,7 +59,7 @@ class Control:
 
     async def abort_requests(self, request: Request) -> Reply:
         ids = _object(request).get("request_ids")
-        chosen = frozenset(map(str, ids)) if ids else None
+        chosen = frozenset(map(str, ids)) if isinstance(ids, list) and ids else None
         return json_reply({"status": "aborted", "aborted": self._service.engine.abort(chosen)})
 
     async def collective_rpc(self, request: Request) -> Reply:

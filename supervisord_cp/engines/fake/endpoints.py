@@ -7,18 +7,17 @@ from supervisord_cp.engines.fake.bodies import (
     ApiError,
     Body,
     bad_request,
-    dumps,
     json_reply,
     optional,
     read_json,
     required,
 )
-from supervisord_cp.engines.fake.completions import chat_text
 from supervisord_cp.engines.fake.connection import Answer, Reply
-from supervisord_cp.engines.fake.generate import Prompt, Service, new_id, now
+from supervisord_cp.engines.fake.generate import Service, new_id, now
 from supervisord_cp.engines.fake.http1 import Request
 from supervisord_cp.engines.fake.metrics import CONTENT_TYPE, MetricsPage
 from supervisord_cp.engines.fake.multipart import parse_form
+from supervisord_cp.engines.fake.prompts import Prompt, chat_text, read_prompts
 from supervisord_cp.engines.fake.sampling import Sampling
 from supervisord_cp.engines.fake.text import detokenize, token_bytes
 from supervisord_cp.engines.fake.websocket import EchoSocket
@@ -82,7 +81,7 @@ class Endpoints:
         body = read_json(request)
         self._service.model(body)
         tokens = required(body, "tokens", list)
-        if not all(isinstance(token, int) and token >= 0 for token in tokens):
+        if not all(type(token) is int and token >= 0 for token in tokens):
             raise bad_request("Each token must be a non-negative integer.", "tokens")
         return json_reply({"prompt": detokenize(tokens)})
 
@@ -90,11 +89,7 @@ class Endpoints:
         self._service.refuse()
         body = read_json(request)
         model = self._service.model(body)
-        given = required(body, "input", object)
-        items = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
-        prompts = [
-            Prompt.of(item) if isinstance(item, str) else Prompt(text=dumps(item), ids=item) for item in items
-        ]
+        prompts = read_prompts(required(body, "input", object))
         works = self._service.works(prompts, Sampling(max_tokens=1), f"embd-{new_id()}")
         await self._service.results(works)
         data = [

@@ -6,31 +6,19 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from supervisord_cp.engines.fake.bodies import ApiError, Body, bad_request, optional
 from supervisord_cp.engines.fake.engine import DEAD, Delta, Engine, EngineDead, Generation, QueueFull, Work
 from supervisord_cp.engines.fake.faults import Faults, StreamFailed
 from supervisord_cp.engines.fake.http1 import Request
 from supervisord_cp.engines.fake.options import Options
+from supervisord_cp.engines.fake.prompts import Prompt
 from supervisord_cp.engines.fake.sampling import Sampling
-from supervisord_cp.engines.fake.text import tokenize
 
 _ELSEWHERE: Final = "Please try again later or on a different instance."
 BUSY: Final = f"The engine is currently busy and cannot accept new requests. {_ELSEWHERE}"
 BACKLOG: Final = f"The engine has reached its prefill token backlog limit. {_ELSEWHERE}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """One prompt, as text and as tokens."""
-
-    text: str
-    ids: Sequence[int]
-
-    @classmethod
-    def of(cls, text: str) -> "Prompt":
-        return cls(text=text, ids=tokenize(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,21 +222,3 @@ def new_id() -> str:
 def now() -> int:
     """Wall-clock seconds."""
     return int(time.time())
-
-
-def content_text(content: Any) -> str:
-    """The text of a message's content: a string, or parts; a part that is no text stands for itself."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(map(_part_text, content))
-    return str(content)
-
-
-def _part_text(part: Any) -> str:
-    if isinstance(part, dict) and isinstance(part.get("text"), str):
-        text: str = part["text"]
-        return text
-    return str(part)

@@ -13,12 +13,12 @@ from supervisord_cp.engines.fake.bodies import (
     read_json,
     required,
 )
-from supervisord_cp.engines.fake.completions import chat_text
 from supervisord_cp.engines.fake.connection import Answer, EventStream, Reply
 from supervisord_cp.engines.fake.engine import EngineDead, Generation, Work
 from supervisord_cp.engines.fake.faults import StreamFailed
-from supervisord_cp.engines.fake.generate import Prompt, Service, content_text, request_id
+from supervisord_cp.engines.fake.generate import Service, request_id
 from supervisord_cp.engines.fake.http1 import Request
+from supervisord_cp.engines.fake.prompts import Prompt, chat_text, content_text
 from supervisord_cp.engines.fake.sampling import read_sampling
 
 _STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "abort": "end_turn"}

@@ -15,12 +15,12 @@ from supervisord_cp.engines.fake.bodies import (
     read_json,
     required,
 )
-from supervisord_cp.engines.fake.completions import chat_text
 from supervisord_cp.engines.fake.connection import Answer, EventStream, Reply
 from supervisord_cp.engines.fake.engine import EngineDead, Generation
 from supervisord_cp.engines.fake.faults import StreamFailed
-from supervisord_cp.engines.fake.generate import Prompt, Service, new_id, now
+from supervisord_cp.engines.fake.generate import Service, new_id, now
 from supervisord_cp.engines.fake.http1 import Request
+from supervisord_cp.engines.fake.prompts import Prompt, chat_text
 from supervisord_cp.engines.fake.sampling import read_sampling
 
 _NO_STORE: Final = (

@@ -65,5 +65,5 @@ def _check_max_tokens(value: int, limit: int) -> None:
 
 
 def _stops(value: Any) -> tuple[str, ...]:
-    stops = [value] if isinstance(value, str) else value or []
+    stops = value if isinstance(value, list) else [value]
     return tuple(stop for stop in stops if isinstance(stop, str) and stop)

@@ -21,7 +21,7 @@ from supervisord_cp.engines.fake.metrics import MetricsPage, PageFacts
 from supervisord_cp.engines.fake.options import Options
 from supervisord_cp.engines.fake.processes import reap, send
 from supervisord_cp.engines.fake.scheduler import Limits
-from supervisord_cp.engines.fake.startup import StartFailed, Startup, announce_ready
+from supervisord_cp.engines.fake.startup import StartFailed, Startup
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG: Final = 2048
@@ -61,7 +61,7 @@ class Server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._watch_engine()
         try:
-            await self._first(startup.load(self._engine_pid), self._stopping.wait(), self._engine_gone.wait())
+            await self._first(self._load(startup), self._stopping.wait(), self._engine_gone.wait())
         except StartFailed:
             await self._end_children()
             raise
@@ -70,9 +70,17 @@ class Server:
         if self._engine_gone.is_set():
             log_lines([CORE_FAILED])
             raise StartFailed(1)
-        return await self._serve()
+        return await self._serve(startup)
 
-    async def _serve(self) -> int:
+    async def _load(self, startup: Startup) -> None:
+        for phase in startup.phases(self._engine_pid):
+            startup.begin(phase)
+            await asyncio.sleep(phase.seconds)
+            startup.end(phase)
+        if self._faults.knobs.never_ready:
+            await asyncio.Event().wait()
+
+    async def _serve(self, startup: Startup) -> int:
         loop = asyncio.get_running_loop()
         state = self._server_state()
         if self._options.uds:
@@ -83,7 +91,7 @@ class Server:
             listening = await loop.create_server(
                 lambda: Connection(state), sock=self._listener, backlog=_BACKLOG
             )
-        announce_ready(address_of(self._options), self._pid)
+        startup.serve(address_of(self._options))
         computing = asyncio.create_task(self._engine.run())
         self._arm({"exit_after_s": None, "engine_dies_after_s": None})
         code = 0

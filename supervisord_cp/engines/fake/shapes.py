@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from supervisord_cp.engines.fake.bodies import ApiError, Body, dumps, encode, error_value
 from supervisord_cp.engines.fake.engine import Delta, Work
-from supervisord_cp.engines.fake.generate import Prompt, Result, Service
+from supervisord_cp.engines.fake.generate import Result, Service
+from supervisord_cp.engines.fake.prompts import Prompt
 
 _NO_MESSAGE_PARTS: Final = dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))
 _NO_EXTRAS: Final = dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "metrics"))
