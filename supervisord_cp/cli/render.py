@@ -44,7 +44,10 @@ def show(fetch: Callable[[], Any], render: Callable[[Any], None], *, output: str
     """Fetch and show once, or again whenever it changes until interrupted. Returns what was last fetched."""
     latest = fetch()
     if not watch:
-        print_json(latest) if output == "json" else render(latest)
+        if output == "json":
+            print_json(latest)
+        else:
+            render(latest)
         return latest
     with until_interrupted():
         for value in _changes(fetch, latest):

@@ -16,7 +16,7 @@ from supervisord_cp.cli.up_plan import curl_line
 from supervisord_cp.cli.up_progress import Progress, first_ready, ready_line, routed
 from supervisord_cp.cli.up_signals import Signals, caught
 from supervisord_cp.config.schema import Config
-from supervisord_cp.errors import SupervisordError, Unreachable
+from supervisord_cp.errors import SupervisordError
 from supervisord_cp.model.launch import EngineKind
 
 TICK_S: Final = 0.1
@@ -101,7 +101,7 @@ class LocalFleet:
         if now < self._next_look:
             return
         self._next_look = now + (LOOK_S if self._served else TICK_S)
-        with contextlib.suppress(Unreachable):  # it is starting, or being started again
+        with contextlib.suppress(SupervisordError):  # central is starting, or being started again
             self._tell(self._client.get("status"), self._client.get("instances"))
 
     def _tell(self, status: Any, instances: Sequence[Any]) -> None:
