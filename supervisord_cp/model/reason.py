@@ -160,7 +160,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.RATE_UP: "no more than {replicas} at once, by the rate limits",
     ReasonCode.RATE_DOWN: "no fewer than {replicas} at once, by the rate limits",
     ReasonCode.SCALING_DISABLED: "scaling {direction} is disabled",
-    ReasonCode.PENDING: "no more than {replicas}: {starting} are starting, and demand is what they are for",
+    ReasonCode.PENDING: "no more than {replicas}: with {starting} starting they carry {demand} {signal}",
     ReasonCode.SHRINK_UNSAFE: "no fewer than {replicas}: fewer could not carry a load of {load}",
     ReasonCode.SHRINK_UNKNOWN: "no fewer: whether fewer could carry the load is unknown",
     ReasonCode.IDLE_WAIT: "the last replica stays: idle for {idle} of {seconds} s",

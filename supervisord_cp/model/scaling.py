@@ -205,14 +205,12 @@ class ScaleEvent(Value, frozen=True, kw_only=True):
     at_s: float
 
 
-class Order(Value, frozen=True, kw_only=True):
-    """What the replicas that are starting were ordered for."""
+class Carried(Value, frozen=True, kw_only=True):
+    """What one replica was seen to carry while nothing waited."""
 
-    replicas: int
-    at_s: float
-    demand: float = 0.0
-    signal: str = ""
-    """The signal that `demand` was read from; "": none was known."""
+    signal: str
+    """The signal of the demand."""
+    per_replica: float
 
 
 class ScaleHistory(Value, frozen=True, kw_only=True):
@@ -221,7 +219,7 @@ class ScaleHistory(Value, frozen=True, kw_only=True):
     recommendations: tuple[Recommendation, ...] = ()
     """One for each number, with the latest time."""
     events: tuple[ScaleEvent, ...] = ()
-    order: Order | None = None
+    carried: Carried | None = None
     idle_since_s: float | None = None
     last_s: float | None = None
     """When it was last continued."""

@@ -79,7 +79,6 @@ def decide(
     _budget(course, limits)
     if limits.override is None and limits.behavior is not None:
         history = past.changed(history, course.replicas - view.current, view.now_s)
-        history = past.ordered(history, view, course.replicas)
     else:
         history = past.untouched(history, view)
     decision = ScaleDecision(
@@ -204,21 +203,24 @@ def _stabilize(course: _Course, view: ScaleView, behavior: Behavior, history: Sc
 
 
 def _await_pending(course: _Course, view: ScaleView, history: ScaleHistory) -> None:
-    """What is starting was ordered for a demand: while that is the demand, it is not ordered again.
+    """What is starting is capacity: no more is ordered than what arrives needs with it.
 
-    A queue that grows until new replicas are ready, or a ratio that ready ones multiply, is no reason.
+    Until new replicas are ready a queue grows, and a ratio may: neither is new demand. Where nobody has
+    seen what a replica carries, nothing is held back.
     """
-    order, starting = history.order, pending_replicas(view)
-    if order is None or starting == 0 or course.replicas <= view.current:
+    starting, carried, demand = pending_replicas(view), history.carried, past.demand_of(view)
+    if course.replicas <= view.current or starting == 0 or carried is None or demand is None:
         return
-    factor = past.growth(order, view)
-    if factor is None:
+    name, value = demand
+    if carried.signal != name or carried.per_replica <= 0:
         return
-    enough = order.replicas
-    if factor > 1.0 + view.tolerance.up:
-        enough = whole_replicas(order.replicas * factor)
-    enough = max(view.current, enough)
-    course.at_most(enough, ReasonCode.PENDING, replicas=enough, starting=starting)
+    needed = value / carried.per_replica
+    enough = view.current
+    if needed > view.current * (1.0 + view.tolerance.up):
+        enough = whole_replicas(needed)
+    course.at_most(
+        enough, ReasonCode.PENDING, replicas=enough, starting=starting, demand=round(value, 1), signal=name
+    )
 
 
 def _check_shrinking(course: _Course, current: int, check: ShrinkCheck) -> None:

@@ -1,5 +1,6 @@
 """What the envelope remembers between two steps: bounded, and safe to lose."""
 
+import math
 from typing import Final
 
 from msgspec.structs import replace
@@ -7,7 +8,7 @@ from msgspec.structs import replace
 from supervisord_cp.core.scaling.behavior import longest_period_s, longest_window_s
 from supervisord_cp.model.scaling import (
     Behavior,
-    Order,
+    Carried,
     Recommendation,
     ScaleEvent,
     ScaleHistory,
@@ -17,6 +18,8 @@ from supervisord_cp.model.signal import SignalName
 from supervisord_cp.policy.scaling import is_idle, pending_replicas
 
 MOST_EVENTS: Final = 256
+CARRIED_OVER_S: Final = 60.0
+"""Time over which what a replica carries is averaged."""
 _DEMAND: Final = (SignalName.PROMPT_TOKENS_PER_S, SignalName.REQUESTS_PER_S)
 
 
@@ -35,6 +38,7 @@ def continued(history: ScaleHistory, view: ScaleView, behavior: Behavior) -> Sca
         history,
         recommendations=kept or (Recommendation(replicas=view.current, at_s=now),),
         events=tuple(e for e in history.events if now - e.at_s < period),
+        carried=_carried(history, view),
         idle_since_s=_idle_since(history, view),
         last_s=now,
     )
@@ -42,7 +46,7 @@ def continued(history: ScaleHistory, view: ScaleView, behavior: Behavior) -> Sca
 
 def untouched(history: ScaleHistory, view: ScaleView) -> ScaleHistory:
     """The history after a step that no measurement decided: the windows start anew after it."""
-    return ScaleHistory(idle_since_s=_idle_since(history, view), last_s=view.now_s)
+    return ScaleHistory(carried=history.carried, idle_since_s=_idle_since(history, view), last_s=view.now_s)
 
 
 def recommended(history: ScaleHistory, replicas: int, now: float) -> ScaleHistory:
@@ -66,34 +70,29 @@ def changed(history: ScaleHistory, change: int, now: float) -> ScaleHistory:
     return replace(history, events=events)
 
 
-def ordered(history: ScaleHistory, view: ScaleView, wanted: int) -> ScaleHistory:
-    """The history with what the replicas that are starting were ordered for.
-
-    An increase is a new order. Replicas of which nobody remembers the order (a restart) count as ordered
-    for the demand of now. Without any the order is done.
-    """
-    if wanted > view.current:
-        return replace(history, order=_order(view, wanted))
-    if pending_replicas(view) == 0:
-        return replace(history, order=None)
-    return history if history.order is not None else replace(history, order=_order(view, view.current))
-
-
-def growth(order: Order, view: ScaleView) -> float | None:
-    """Demand now to demand at the time of the order; None: unknown."""
-    demand = view.signal(order.signal)
-    if not order.signal or not demand.known:
-        return None
-    if order.demand <= 0:
-        return None if demand.value > 0 else 1.0
-    return demand.value / order.demand
-
-
-def _order(view: ScaleView, replicas: int) -> Order:
+def demand_of(view: ScaleView) -> tuple[str, float] | None:
+    """What arrives, as (signal, value): tokens where they are counted, else requests."""
     for name in _DEMAND:
         if (demand := view.signal(name)).known:
-            return Order(replicas=replicas, at_s=view.now_s, demand=demand.value, signal=name)
-    return Order(replicas=replicas, at_s=view.now_s)
+            return name, demand.value
+    return None
+
+
+def _carried(history: ScaleHistory, view: ScaleView) -> Carried | None:
+    """What a replica carries, averaged over the time in which nothing waited and none was starting."""
+    demand = demand_of(view)
+    if demand is None or view.ready == 0 or pending_replicas(view) > 0:
+        return history.carried
+    waiting = [view.signal(name) for name in (SignalName.QUEUED, SignalName.WAITING)]
+    if not waiting[0].known or any(signal.known and signal.value > 0 for signal in waiting):
+        return history.carried
+    name, value = demand
+    now = value / view.ready
+    if history.carried is None or history.carried.signal != name or history.last_s is None:
+        return Carried(signal=name, per_replica=now)
+    weight = -math.expm1((history.last_s - view.now_s) / CARRIED_OVER_S)
+    before = history.carried.per_replica
+    return Carried(signal=name, per_replica=before + weight * (now - before))
 
 
 def _idle_since(history: ScaleHistory, view: ScaleView) -> float | None:
