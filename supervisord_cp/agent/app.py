@@ -13,12 +13,12 @@ from random import SystemRandom
 from typing import Final
 
 from supervisord_cp.adapters.central_link import CentralLink
-from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.adapters.host import HostReader
 from supervisord_cp.adapters.listeners import bind_error
 from supervisord_cp.adapters.nvml import NvmlReader
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.adapters.tokens import TokenFile, read_token
+from supervisord_cp.agent.backend import EngineSide, engine_side
 from supervisord_cp.agent.devices import NoGpus, identify
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gate import Gate
@@ -33,7 +33,6 @@ from supervisord_cp.agent.node import Node
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Identity, Roster
 from supervisord_cp.agent.state import StateDir, boot_id
-from supervisord_cp.agent.unit import check_unit
 from supervisord_cp.clock import Clock, SystemClock
 from supervisord_cp.config.load import load
 from supervisord_cp.config.schema import Config
@@ -71,10 +70,7 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
             f"[agent] advertise = {agent.advertise} cannot be bound: {error.strerror or error}; "
             "name an address of this host"
         )
-    if agent.backend != "direct":
-        raise UsageError(f'[agent] backend = "{agent.backend}" is not there yet; use "direct"')
-    if not stop_engines:
-        check_unit(os.environ)
+    engines = engine_side(agent, os.environ, stop_engines=stop_engines)
     boot = boot_id()
     state = StateDir(agent.state_dir, boot_id=boot)
     lock = state.lock()
@@ -88,7 +84,15 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
         _make_log_dir(agent.log_dir)
         await gpu.start()
         identity = await identify(agent, gpu)
-        outside = _Outside(state=state, identity=identity, gpu=gpu, http=http, clock=clock, boot_id=boot)
+        outside = _Outside(
+            state=state,
+            identity=identity,
+            engines=engines,
+            gpu=gpu,
+            http=http,
+            clock=clock,
+            boot_id=boot,
+        )
         return await _Agent(config, outside, stop, tokens=tokens, loopback=loopback).run(
             stop_engines=stop_engines
         )
@@ -104,6 +108,7 @@ class _Outside:
 
     state: StateDir
     identity: Identity
+    engines: EngineSide
     gpu: GpuPort
     http: EngineHttp
     clock: Clock
@@ -133,7 +138,8 @@ class _Agent:
             loopback=loopback,
             device_kind=outside.identity.device_kind,
             device_indexes=roster.device_indexes,
-            environ=os.environ,
+            environ=outside.engines.environ,
+            cwd=outside.engines.cwd,
         )
         self._link = CentralLink(
             url=agent.central,
@@ -163,7 +169,7 @@ class _Agent:
         return Tools(
             clock=outside.clock,
             random=SystemRandom(),
-            backend=DirectBackend(agent.state_dir.absolute()),
+            backend=outside.engines.make_backend(),
             launcher=self._launcher,
             gate=Gate(
                 self._roster,

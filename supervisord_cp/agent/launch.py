@@ -73,14 +73,17 @@ class Launcher:
         device_kind: str,
         device_indexes: Callable[[], Mapping[DeviceId, int]],
         environ: Mapping[str, str],
+        cwd: Path | None = None,
     ) -> None:
-        """`loopback`: engines are reachable from this machine only, so they need no key."""
+        """`loopback`: engines are reachable from this machine only, so they need no key. `cwd` is the
+        folder that they run in; default: the state directory."""
         self._config = config
         self._engines = engines
         self._loopback = loopback
         self._device_kind = device_kind
         self._device_indexes = device_indexes
         self._environ = base_environment(environ)
+        self._cwd = cwd or config.state_dir.absolute()
         self.allow = config.allow
         """Replaced when the configuration is read again."""
 
@@ -150,7 +153,7 @@ class Launcher:
             nonce=nonce,
             argv=prepared.argv,
             env={**self._environ, **prepared.env},
-            cwd=str(self._config.state_dir.absolute()),
+            cwd=str(self._cwd),
             log_path=notes.log_path,
             log_max_bytes=self._config.log_max_size,
             log_files=self._config.log_files,

@@ -1,0 +1,94 @@
+"""The directory of an incarnation whose keeper is another user: group and modes, and patience."""
+
+import os
+import secrets
+import time
+from typing import Final, TypeVar
+
+import msgspec
+
+from supervisord_cp.adapters.keeper_directory import (
+    EXIT,
+    FAILED,
+    LAUNCH,
+    LOCK,
+    ExitDocument,
+    IncarnationDirectory,
+)
+from supervisord_cp.adapters.proctree import running_boot_id
+from supervisord_cp.model.base import Value
+from supervisord_cp.ports.process import ProcessRecord
+
+SHARED_WAIT_S: Final = 10.0
+SHARED_POLL_S: Final = 0.01
+
+T = TypeVar("T")
+
+
+class FailedDocument(Value, frozen=True, kw_only=True):
+    """Why an engine could not be started."""
+
+    message: str = ""
+
+
+class SharedDirectory(IncarnationDirectory):
+    """Group and set-group-ID bit come from the folder of all instances. What the keeper has just written
+    is for its own user until its unit has shared it: it is waited for."""
+
+    def share(self) -> None:
+        """Let the keeper at what was made for it.
+
+        Raises:
+            OSError: that is not possible.
+        """
+        self.path.parent.chmod(0o2750)
+        lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(lock, 0o660)
+        finally:
+            os.close(lock)
+        (self.path / LAUNCH).chmod(0o640)
+        self.path.chmod(0o2770)
+
+    def started(self) -> ProcessRecord | None:
+        """Who the engine is, None as long as it was not started."""
+        record = self.record()
+        return record if record is not None and record.pid != 0 else None
+
+    def failure(self) -> str | None:
+        """Why it could not be started, in the keeper's words; None when it did not say."""
+        failed = self._read(FAILED, FailedDocument)
+        return None if failed is None else failed.message
+
+    def close_record(self) -> None:
+        """Note that nothing is left of it; how it ended stays as it was seen, if anybody saw it.
+
+        Raises:
+            OSError: the disk is full, or worse.
+        """
+        ended = self.exit()
+        if ended is None:
+            ended = ExitDocument(
+                keeper_lost=True,
+                boot_id=running_boot_id(),
+                boottime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+                time_s=time.time(),
+            )
+        # A name that nobody foresees: what was the engine's may have left links here.
+        new = self.path / f".{EXIT}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(new, flags, 0o640), "wb") as file:
+            file.write(msgspec.json.encode(msgspec.structs.replace(ended, gone=True)))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path / EXIT)
+
+    def _read(self, name: str, kind: type[T]) -> T | None:
+        deadline = time.monotonic() + SHARED_WAIT_S
+        while True:
+            try:
+                return super()._read(name, kind)
+            except PermissionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(SHARED_POLL_S)
