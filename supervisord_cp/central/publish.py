@@ -105,4 +105,6 @@ def routed_deployment(
         max_concurrency=config.max_concurrency,
         wanted=wanted,
         start_estimate_s=start_estimate_s,
+        shadow=config.shadow,
+        slo_ttft_ms=config.slo.ttft_ms,
     )

@@ -32,6 +32,10 @@ class RoutedDeployment(Value, frozen=True, kw_only=True):
     """Whether waiting requests make central want a replica; False: at 0 replicas they are refused at once."""
     start_estimate_s: float | None = None
     """How long a replica takes to start, when that is known."""
+    shadow: str = ""
+    """A routing policy or scheduler that is asked beside the one in use."""
+    slo_ttft_ms: float | None = None
+    """Time to first token that requests should see."""
 
 
 class RoutedInstance(Value, frozen=True, kw_only=True):
@@ -52,6 +56,11 @@ class RoutedInstance(Value, frozen=True, kw_only=True):
     gpus: int = 1
     cost_per_gpu_hour: float | None = None
     load: EngineLoad | None = None
+
+    @property
+    def cost_per_hour(self) -> float | None:
+        """Of all its GPUs; None: unknown."""
+        return None if self.cost_per_gpu_hour is None else self.cost_per_gpu_hour * self.gpus
 
     @property
     def routable(self) -> bool:

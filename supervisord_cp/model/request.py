@@ -31,9 +31,16 @@ class RoutingRequest(Value, frozen=True, kw_only=True):
     session: str = ""
     key: str = ""
     """The name of the client's API key, "" without keys."""
+    user: str = ""
+    """Whom the client says that it asks for: `user` of the body."""
     priority: RequestPriority = RequestPriority.NORMAL
     deadline_ms: int | None = None
     """What is left of the client's deadline on arrival."""
+    cost_budget: float | None = None
+    """What the answer may cost, in the currency of `cost_per_gpu_hour`."""
+    prefix: tuple[int, ...] = ()
+    """One key for each whole block of the prompt from its beginning, each standing for all before it too.
+    Empty unless a policy of the deployment asks for it."""
 
 
 class Candidate(Value, frozen=True, kw_only=True):
@@ -48,10 +55,22 @@ class Candidate(Value, frozen=True, kw_only=True):
     """Tokens still expected from the open leases."""
     foreign: int = 0
     """Requests that the engine reports and this router did not send."""
+    limit: int = 0
+    """Requests that it may have at once; 0 is no limit."""
 
     @property
     def booked(self) -> int:
         return self.booked_prefill + self.booked_decode
+
+    @property
+    def full(self) -> bool:
+        """Whether it has all the requests that it may have."""
+        return 0 < self.limit <= self.inflight + self.foreign
+
+    def work(self, request_tokens: float) -> float:
+        """Tokens to be worked through, by weight; what others sent counts as mean requests."""
+        tokens = self.booked_prefill + self.booked_decode + self.foreign * request_tokens
+        return tokens / (self.instance.weight or 1.0)
 
 
 class RouteDecision(Value, frozen=True, kw_only=True):

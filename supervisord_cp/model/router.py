@@ -24,6 +24,35 @@ class DeploymentDemand(Value, frozen=True, kw_only=True):
     failed_total: int = 0
 
 
+class PolicyHealth(Value, frozen=True, kw_only=True):
+    """One policy as a router uses it. Totals count since the router started."""
+
+    policy: str
+    deployments: tuple[DeploymentName, ...] = ()
+    """Those that use it now."""
+    version: str = ""
+    """The beginning of its file's digest; "" for a built-in one."""
+    calls: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    """Spent in its calls."""
+    open: bool = False
+    """Whether its breaker is open somewhere: then others decide in its place."""
+    problem: str = ""
+    """Why it, or its newest version, is not used."""
+    state: str = ""
+    """What it says of itself."""
+
+
+class ShadowCount(Value, frozen=True, kw_only=True):
+    """How often a policy that is asked beside the one in use decides as that one does."""
+
+    deployment: DeploymentName
+    policy: str
+    decisions: int = 0
+    agreed: int = 0
+
+
 class RouterReport(Value, frozen=True, kw_only=True):
     """One report of a router."""
 
@@ -37,3 +66,5 @@ class RouterReport(Value, frozen=True, kw_only=True):
     """Incarnations it has found dead by itself."""
     pid: int = 0
     api_url: str = ""
+    policies: tuple[PolicyHealth, ...] = ()
+    shadows: tuple[ShadowCount, ...] = ()

@@ -1,10 +1,11 @@
 """The public API for authors of policies: everything that a policy file imports is here.
 
 Policies are asked at two points of a request (*schedule*: when, *route*: where) and once per control
-step of a deployment (*scale*: how many, *place*: on which GPUs). Inputs are immutable.
+step of a deployment (*scale*: how many, *place*: on which GPUs). Inputs are immutable. What tests of a
+policy need is in `supervisord_cp.policy.testing`.
 """
 
-from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
+from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, InstanceId, NodeName, Value
 from supervisord_cp.model.fleet import RoutedInstance
 from supervisord_cp.model.instance import EngineLoad, InstanceState
 from supervisord_cp.model.reason import Reason, ReasonCode
@@ -21,9 +22,22 @@ from supervisord_cp.model.signal import (
     measured,
     together,
 )
-from supervisord_cp.policy.declare import API_VERSION, PolicyKind, PolicySpec, declared, policy
+from supervisord_cp.policy.context import Context, QueueContext
+from supervisord_cp.policy.declare import (
+    API_VERSION,
+    PolicyKind,
+    PolicySpec,
+    declared,
+    filter,  # noqa: A004
+    picker,
+    placer,
+    policy,
+    scaler,
+    scheduler,
+    scorer,
+)
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
-from supervisord_cp.policy.routing import Filter, Picker, RouteContext, Scorer
+from supervisord_cp.policy.routing import Filter, Hooks, Outcome, Picker, RouteContext, Scorer
 from supervisord_cp.policy.scaling import (
     cannot_tell,
     is_at_rest,
@@ -32,24 +46,30 @@ from supervisord_cp.policy.scaling import (
     whole_replicas,
     why_unknown,
 )
+from supervisord_cp.policy.scheduling import Scheduler, SchedulerHooks, WaitingRequest
 
 __all__ = [
     "API_VERSION",
     "MISSING",
     "Candidate",
+    "Context",
     "DeploymentName",
     "DeviceId",
     "EngineLoad",
     "Filter",
+    "Hooks",
+    "Incarnation",
     "InstanceId",
     "InstanceState",
     "NodeName",
     "NodeRoom",
+    "Outcome",
     "Picker",
     "PlaceView",
     "Placer",
     "PolicyKind",
     "PolicySpec",
+    "QueueContext",
     "Reason",
     "ReasonCode",
     "ReplicaPhase",
@@ -61,6 +81,8 @@ __all__ = [
     "ScaleBounds",
     "ScaleProposal",
     "ScaleView",
+    "Scheduler",
+    "SchedulerHooks",
     "Scorer",
     "Signal",
     "SignalName",
@@ -68,13 +90,20 @@ __all__ = [
     "SignalState",
     "Tolerance",
     "Value",
+    "WaitingRequest",
     "cannot_tell",
     "declared",
+    "filter",
     "is_at_rest",
     "is_idle",
     "measured",
     "pending_replicas",
+    "picker",
+    "placer",
     "policy",
+    "scaler",
+    "scheduler",
+    "scorer",
     "together",
     "whole_replicas",
     "why_unknown",

@@ -33,6 +33,10 @@ class PolicySpec:
     """A frozen dataclass or msgspec struct; its defaults are the policy's defaults."""
     memory: type | None = None
     """The same for what a scaler remembers; its defaults are the memory of a new one."""
+    needs_prefix: bool = False
+    """Whether it reads `RoutingRequest.prefix`, which is worked out for those who ask only."""
+    refresh_s: float = 0.0
+    """How often a scheduler is asked again about requests that wait already; 0: never."""
     api: int = API_VERSION
 
     @property
@@ -47,16 +51,74 @@ def policy(
     *,
     params: type | None = None,
     memory: type | None = None,
+    needs_prefix: bool = False,
+    refresh_s: float = 0.0,
     api: int = API_VERSION,
 ) -> Callable[[Target], Target]:
     """Declare the decorated function or class a policy of that kind and name."""
 
     def declare(target: Target) -> Target:
-        spec = PolicySpec(name=name, kind=kind, target=target, params=params, memory=memory, api=api)
+        spec = PolicySpec(
+            name=name,
+            kind=kind,
+            target=target,
+            params=params,
+            memory=memory,
+            needs_prefix=needs_prefix,
+            refresh_s=refresh_s,
+            api=api,
+        )
         setattr(target, ATTRIBUTE, spec)
         return target
 
     return declare
+
+
+def scheduler(
+    name: str,
+    *,
+    params: type | None = None,
+    needs_prefix: bool = False,
+    refresh_s: float = 0.0,
+    api: int = API_VERSION,
+) -> Callable[[Target], Target]:
+    """Declare what orders the requests that wait: see `Scheduler`."""
+    return policy(
+        PolicyKind.SCHEDULER, name, params=params, needs_prefix=needs_prefix, refresh_s=refresh_s, api=api
+    )
+
+
+def filter(  # noqa: A001  # the word of the trade; a policy file has little use for the built-in one
+    name: str, *, params: type | None = None, needs_prefix: bool = False, api: int = API_VERSION
+) -> Callable[[Target], Target]:
+    """Declare what leaves instances out: see `Filter`."""
+    return policy(PolicyKind.FILTER, name, params=params, needs_prefix=needs_prefix, api=api)
+
+
+def scorer(
+    name: str, *, params: type | None = None, needs_prefix: bool = False, api: int = API_VERSION
+) -> Callable[[Target], Target]:
+    """Declare what rates instances: see `Scorer`."""
+    return policy(PolicyKind.SCORER, name, params=params, needs_prefix=needs_prefix, api=api)
+
+
+def picker(
+    name: str, *, params: type | None = None, needs_prefix: bool = False, api: int = API_VERSION
+) -> Callable[[Target], Target]:
+    """Declare what chooses one instance: see `Picker`."""
+    return policy(PolicyKind.PICKER, name, params=params, needs_prefix=needs_prefix, api=api)
+
+
+def scaler(
+    name: str, *, params: type | None = None, memory: type | None = None, api: int = API_VERSION
+) -> Callable[[Target], Target]:
+    """Declare what proposes a number of replicas: see `supervisord_cp.policy.scaling`."""
+    return policy(PolicyKind.SCALER, name, params=params, memory=memory, api=api)
+
+
+def placer(name: str, *, api: int = API_VERSION) -> Callable[[Target], Target]:
+    """Declare what chooses the node of a replica: see `Placer`."""
+    return policy(PolicyKind.PLACER, name, api=api)
 
 
 def declared(target: object) -> PolicySpec | None:
