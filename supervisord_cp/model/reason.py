@@ -148,7 +148,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.PANIC_WINDOW: "panic: {signal} is {value} over {window} s, {target} per replica",
     ReasonCode.ZERO_GRACE: "no traffic for {window} s; not at zero yet",
     ReasonCode.QUEUE: "{queued} tokens wait, {arriving} tokens/s arrive, {capacity} tokens/s per replica",
-    ReasonCode.QUEUE_CLEARS: "the queue clears in {seconds} s, before a new replica would be ready",
+    ReasonCode.QUEUE_CLEARS: "the queue of {queued} tokens clears before a new replica would be ready",
     ReasonCode.NO_SLO: "no time to first token is asked for",
     ReasonCode.SCHEDULE: "the schedule asks for {min} to {max}",
     ReasonCode.NO_WALL_CLOCK: "the time of day is not known",

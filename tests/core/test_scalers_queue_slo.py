@@ -18,7 +18,7 @@ def seen(
     arriving: float | None = 0,
     capacity: float | None = 1000,
     current: int = 1,
-    requests: float = 0,
+    requests: float | None = 0,
     slo: float | None = 2.0,
     **fields: object,
 ) -> ScaleView:
@@ -74,6 +74,7 @@ def test_replicas_that_keep_the_first_token_in_time(given: dict, params: dict, n
         ({"capacity": None}, ReasonCode.SIGNAL_MISSING),
         ({"capacity": 0}, ReasonCode.SIGNAL_MISSING),  # nothing was measured yet
         ({"capacity": math.nan}, ReasonCode.SIGNAL_NAN),
+        ({"requests": None, "max_concurrency": 8}, ReasonCode.SIGNAL_MISSING),
     ],
 )
 def test_what_is_not_known_holds(given: dict, code: ReasonCode) -> None:
@@ -90,16 +91,17 @@ def test_old_numbers_hold() -> None:
 @pytest.mark.parametrize(
     ("queued", "arriving", "start", "number", "code"),
     [
-        (10_000, 0, 3.0, 5, ReasonCode.QUEUE),  # cleared in 5 s: a new one helps for two of them
+        (10_000, 0, 1.0, 4, ReasonCode.QUEUE),  # 8000 are left when a new one comes
+        (10_000, 0, 3.0, 2, ReasonCode.QUEUE),  # 4000, which the two of now clear in time
         (10_000, 0, 5.0, 2, ReasonCode.QUEUE_CLEARS),
         (10_000, 0, 60.0, 2, ReasonCode.QUEUE_CLEARS),
-        (10_000, 1900, 60.0, 7, ReasonCode.QUEUE),  # at 100 tokens/s to spare it takes 100 s
         (10_000, 1900, 200.0, 3, ReasonCode.QUEUE_CLEARS),  # still enough for what arrives
-        (10_000, 2500, 600.0, 8, ReasonCode.QUEUE),  # never cleared
+        (100_000, 1990, 60.0, 4, ReasonCode.QUEUE),  # in the minute that a start takes, not in 2 s
+        (10_000, 2500, 600.0, 4, ReasonCode.QUEUE),  # never cleared
         (10_000, 0, None, 5, ReasonCode.QUEUE),  # unknown: no reason to wait
     ],
 )
-def test_what_is_cleared_before_a_new_replica_is_ready_needs_none(
+def test_what_a_new_replica_comes_too_late_for_needs_none(
     queued: float, arriving: float, start: float | None, number: int, code: ReasonCode
 ) -> None:
     made = ask_for(seen(queued=queued, arriving=arriving, current=2, start_s=start))
@@ -122,8 +124,8 @@ def test_replicas_that_start_will_clear_too() -> None:
         slo_ttft_s=2.0,
         start_s=30.0,
     )
-    assert ask_for(alone).replicas == 6
-    assert ask_for(helped).replicas == 2
+    assert ask_for(alone).reason.code is ReasonCode.QUEUE
+    assert ask_for(helped).reason.code is ReasonCode.QUEUE_CLEARS
 
 
 @pytest.mark.parametrize(
