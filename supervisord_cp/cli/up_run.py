@@ -67,6 +67,7 @@ def _held(state_dir: Path) -> Iterator[up_lock.UpLock]:
         raise SupervisordError(f"cannot write to {state_dir}: {error.strerror}; see --state-dir") from error
     lock = up_lock.acquire(state_dir, say=say)
     try:
+        lock.write({"pid": os.getpid()})
         yield lock
     finally:
         lock.release()

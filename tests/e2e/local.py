@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -37,7 +37,7 @@ def eventually(
 class Up:
     """One running `up`."""
 
-    def __init__(self, folder: Path, words: Sequence[str]) -> None:
+    def __init__(self, folder: Path, words: Sequence[str], environ: Mapping[str, str] = os.environ) -> None:
         self.state_dir = folder / "state"
         self.mark = secrets.token_hex(8)
         self._output = folder / f"output-{self.mark}"
@@ -47,7 +47,7 @@ class Up:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, MARK: self.mark},
+                env={**environ, MARK: self.mark},
                 cwd=folder,
             )
 
@@ -131,9 +131,9 @@ def marked(mark: str) -> Iterator[psutil.Process]:
 
 
 @contextmanager
-def running(folder: Path, *words: str) -> Iterator[Up]:
+def running(folder: Path, *words: str, environ: Mapping[str, str] = os.environ) -> Iterator[Up]:
     """An `up` on free ports that is ended, with all that is left of it, when the block is left."""
-    up = Up(folder, ("--api", "127.0.0.1:0", "--control", "127.0.0.1:0", *words))
+    up = Up(folder, ("--api", "127.0.0.1:0", "--control", "127.0.0.1:0", *words), environ)
     try:
         yield up
     finally:
