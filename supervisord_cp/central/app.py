@@ -147,7 +147,9 @@ class _Central:
 
     async def _listen(self) -> web.AppRunner:
         listen = self._controller.config.central.control_listen
-        app = web.Application(middlewares=[errors, guard(self._tokens)], client_max_size=BODY_LIMIT)
+        app = web.Application(
+            middlewares=[errors, guard(self._tokens, self._metrics.refused)], client_max_size=BODY_LIMIT
+        )
         for method, path, handler, _ in self._api.routes():
             app.router.add_route(method, path, handler)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)

@@ -1,6 +1,7 @@
 """Who may ask what of the control listener, and from where."""
 
 import ipaddress
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -33,8 +34,8 @@ def tokens_of(config: Config) -> TokenFile | None:
     return None
 
 
-def guard(tokens: TokenFile | None) -> Middleware:
-    """The middleware that lets a request pass, or answers 401 or 403."""
+def guard(tokens: TokenFile | None, refused: Callable[[], None] = lambda: None) -> Middleware:
+    """The middleware that lets a request pass, or answers 401 or 403 and calls `refused`."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -44,6 +45,7 @@ def guard(tokens: TokenFile | None) -> Middleware:
         elif refusal is None and tokens is None:
             refusal = _rebinding(request)
         if refusal is not None:
+            refused()
             status, message = refusal
             return web.json_response({"error": message}, status=status)
         return await handler(request)

@@ -26,6 +26,10 @@ class Metrics:
         self._fleet = _Fleet(controller)
         self._registry.register(self._fleet)
 
+    def refused(self) -> None:
+        """Count a request that was not let in."""
+        self._fleet.refused += 1
+
     def watch(self, queries: Queries) -> None:
         """Show what Prometheus fails to answer."""
         self._fleet.queries = queries
@@ -79,10 +83,14 @@ class _Fleet(Collector):
     def __init__(self, controller: Controller) -> None:
         self._c = controller
         self.queries: Queries | None = None
+        self.refused = 0
 
     def collect(self) -> Iterator[Metric]:
         yield from self._deployments()
         yield from self._nodes()
+        yield CounterMetricFamily(
+            PREFIX + "auth_failures", "Requests to the control listener not let in.", value=self.refused
+        )
         failures = 0 if self.queries is None else self.queries.failures
         yield CounterMetricFamily(
             PREFIX + "prometheus_query_failures", "Queries that Prometheus did not answer.", value=failures

@@ -41,8 +41,9 @@ async def until(true: Callable[[], object], what: str) -> None:
 @asynccontextmanager
 async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterator[SimpleNamespace]:
     links = Links(world.controller)
-    api = Api(world.controller, links, Metrics(world.controller), lambda: world.wall)
-    app = web.Application(middlewares=[errors, guard(tokens)], client_max_size=64 * 1024)
+    metrics = Metrics(world.controller)
+    api = Api(world.controller, links, metrics, lambda: world.wall)
+    app = web.Application(middlewares=[errors, guard(tokens, metrics.refused)], client_max_size=64 * 1024)
     for method, path, handler, _ in api.routes():
         app.router.add_route(method, path, handler)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -152,6 +153,9 @@ async def test_roles(world: World, tmp_path: Path) -> None:
         }
         for (method, path, token), status in table.items():
             assert await ask(method, path, token) == status, (method, path, token)
+        headers = {"Authorization": "Bearer v-token"}
+        async with served.session.get("/metrics", headers=headers) as answer:
+            assert "supervisord_cp_auth_failures_total 7.0" in await answer.text()
 
 
 def test_a_listener_off_loopback_needs_tokens() -> None:
