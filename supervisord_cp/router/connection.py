@@ -152,6 +152,7 @@ class ClientConnection(asyncio.Protocol):
     def answered(self, *, keep: bool) -> None:
         """The exchange is over and its answer written."""
         self._exchange = None
+        keep = keep and not self.closing
         if self._lingered >= 0 or (self._buffer and not keep):
             self._linger()
             return

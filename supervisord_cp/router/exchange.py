@@ -7,6 +7,7 @@ the Python API and for tests. The core knows nothing else of its clients.
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from supervisord_cp.core.routing.rejection import Rejected, RejectReason
 from supervisord_cp.router.http1.head import RequestHead, parse_request
 
 
@@ -84,6 +85,8 @@ def request_head(method: str, target: str, headers: Mapping[str, str] | None = N
         Rejected: it would not be valid HTTP.
     """
     fields = {"host": "localhost", **(headers or {})}
+    if any(end in text for text in (method, target, *fields, *fields.values()) for end in "\r\n"):
+        raise Rejected(RejectReason.BAD_REQUEST, "A part of the request's head has more than one line.")
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return parse_request(f"{method} {target} HTTP/1.1\r\n{lines}".encode("latin-1"))
 

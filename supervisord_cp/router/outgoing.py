@@ -83,7 +83,6 @@ def upstream_message(
 
 def response_lines(head: ResponseHead, instance: str, request_id: str) -> list[bytes]:
     """The fields of an engine's answer that go to the client, and ours."""
-    head.lines.append(
-        f"x-request-id: {request_id}\r\nx-supervisord-cp-instance: {instance}\r\n".encode("latin-1")
-    )
+    head.lines.append(b"x-request-id: %b\r\n" % request_id.encode("latin-1"))
+    head.lines.append(b"x-supervisord-cp-instance: %b\r\n" % instance.encode("latin-1"))
     return head.lines

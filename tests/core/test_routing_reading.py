@@ -107,11 +107,11 @@ PASSED = """
     /generative_scoring /inference/v1/generate /version /v1/realtime /v1/chat%2Fcompletions /v1/a/b/pause_x
 """.split()
 CLOSED = """
-    /sleep /wake_up /is_sleeping /pause /resume /collective_rpc /reset_prefix_cache /reset_mm_cache 
-    /server_info /start_profile /stop_profile /v1/load_lora_adapter /v1/unload_lora_adapter /abort_requests /metrics /load
+    /sleep /wake_up /is_sleeping /pause /resume /collective_rpc /reset_prefix_cache /reset_mm_cache
+    /start_profile /stop_profile /v1/load_lora_adapter /v1/unload_lora_adapter /abort_requests /metrics /load
     /inference/v1/abort_requests /scale_elastic_ep /fault_tolerance/apply /kv_event_sources /update_weights
     /init_weight_transfer_engine /release_kv_cache_memory /docs /openapi.json / * /v1 /v1/reset_prefix_cache
-    /V1/Load_LoRA_Adapter /v1/sleep/now
+    /V1/Load_LoRA_Adapter /v1/sleep/now /server_info
 """.split()
 
 

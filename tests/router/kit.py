@@ -185,12 +185,13 @@ async def opens(gate: asyncio.Event, reader: asyncio.StreamReader) -> bool:
     """Wait for the gate. False: the client left first."""
     opened = asyncio.ensure_future(gate.wait())
     gone = asyncio.ensure_future(reader.read(1))
-    await asyncio.wait([opened, gone], return_when=asyncio.FIRST_COMPLETED)
-    in_time = opened.done()
-    for task in (opened, gone):
-        task.cancel()
-    await asyncio.gather(opened, gone, return_exceptions=True)
-    return in_time
+    try:
+        await asyncio.wait([opened, gone], return_when=asyncio.FIRST_COMPLETED)
+        return opened.done()
+    finally:
+        for task in (opened, gone):
+            task.cancel()
+        await asyncio.gather(opened, gone, return_exceptions=True)
 
 
 def breaks(after: bytes = b"", *, reset: bool = True) -> Behaviour:

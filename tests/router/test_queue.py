@@ -38,7 +38,7 @@ async def test_the_limit_of_the_deployment_counts_where_the_instance_has_none(ro
     for client in clients:
         client.post(CHAT)
     await until(lambda: len(router.lane().line) == 3)
-    assert [len(engine.asked) for engine in engines] == [2, 3]
+    await until(lambda: [len(engine.asked) for engine in engines] == [2, 3])
     gate.set()
     assert {(await client.answer()).status for client in clients} == {200}
 
