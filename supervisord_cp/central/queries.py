@@ -12,8 +12,8 @@ from supervisord_cp.ports.prometheus import PrometheusPort, PromFailed, PromSamp
 
 log = logging.getLogger(__name__)
 
-PERIOD_S: Final = 5.0
-STALE_AFTER_S: Final = 30.0
+PERIOD_S: Final = 2.0
+STALE_AFTER_S: Final = 15.0
 
 
 class Result(Value, frozen=True, kw_only=True):

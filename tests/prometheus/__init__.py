@@ -1,0 +1,1 @@
+"""Rules and queries on a real Prometheus."""
