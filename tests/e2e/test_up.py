@@ -211,6 +211,7 @@ def test_a_daemon_that_cannot_run_ends_it_with_its_last_words(tmp_path: Path) ->
 def test_a_listener_that_is_somebody_elses(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        done = run("up", "--engine", "fake", "--state-dir", str(tmp_path), "--control", address)
+        free = ("--api", "127.0.0.1:0", "--state-dir", str(tmp_path))
+        done = run("up", "--engine", "fake", *free, "--control", address)
     assert done.returncode == 1
     assert f"{address} is taken by process {os.getpid()} (" in done.stderr
