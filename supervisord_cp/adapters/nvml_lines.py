@@ -1,5 +1,6 @@
 """What the probe says, one JSON line a sweep, and what its lines add up to."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,12 +21,22 @@ class Unreadable(Value, frozen=True, kw_only=True):
     error: str = ""
 
 
+class Xid(Value, frozen=True, kw_only=True):
+    """An error that the driver has reported."""
+
+    gpu: DeviceId
+    """The whole GPU; all MIG devices cut from it are concerned."""
+    code: int
+
+
 class ProbeLine(Value, frozen=True, kw_only=True):
     """One sweep over all GPUs."""
 
     gpus: tuple[Gpu, ...] = ()
     """Ages count from the moment each was read to the moment the line was written."""
     unreadable: tuple[Unreadable, ...] = ()
+    xids: tuple[Xid, ...] = ()
+    """Those since the line before."""
     partitioned: tuple[DeviceId, ...] = ()
     """GPUs in MIG mode: their MIG devices are listed instead of them."""
     absent: str = ""
@@ -59,13 +70,25 @@ def fold(known: Samples, line: ProbeLine, now: float) -> dict[DeviceId, Sample]:
         missing[uuid] = Sample(gpu=gpu, at=sample.at)
     named = {sample.gpu.index for sample in missing.values()}
     unnamed = (_unnamed(entry) for entry in line.unreadable if entry.index not in named)
-    return fresh | missing | {gpu.uuid: Sample(gpu=gpu, at=now) for gpu in unnamed}
+    found = fresh | missing | {gpu.uuid: Sample(gpu=gpu, at=now) for gpu in unnamed}
+    return {uuid: _counted(sample, known.get(uuid), line.xids) for uuid, sample in found.items()}
 
 
 def view(known: Samples, now: float, stale_after_s: float) -> tuple[Gpu, ...]:
     """The GPUs as of `now`, by index. What was not read for too long is unknown, unless it is lost."""
     gpus = (_aged(sample, now, stale_after_s) for sample in known.values())
     return tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.uuid)))
+
+
+def _counted(sample: Sample, before: Sample | None, xids: tuple[Xid, ...]) -> Sample:
+    """The sample with all Xids of its GPU so far."""
+    gpu = sample.gpu
+    counts = Counter(before.gpu.signs.xids if before is not None else {})
+    counts.update(xid.code for xid in xids if xid.gpu in (gpu.uuid, gpu.parent))
+    if not counts:
+        return sample
+    signs = msgspec.structs.replace(gpu.signs, xids=dict(counts))
+    return Sample(gpu=msgspec.structs.replace(gpu, signs=signs), at=sample.at)
 
 
 def _unnamed(entry: Unreadable) -> Gpu:

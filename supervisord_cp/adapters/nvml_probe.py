@@ -10,16 +10,18 @@ import pwd
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import msgspec
 import psutil
 import pynvml as nvml
 
-from supervisord_cp.adapters.nvml_lines import ProbeLine, Unreadable
+from supervisord_cp.adapters.nvml_calls import FIELD_ABSENT, SEVERITY, Asker, Handle, health_of
+from supervisord_cp.adapters.nvml_events import XidEvents
+from supervisord_cp.adapters.nvml_lines import ProbeLine, Unreadable, Xid
+from supervisord_cp.adapters.nvml_signs import read_signs
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, GpuHealth, Holder
 
@@ -29,26 +31,6 @@ COMMAND_WORDS: Final = 16
 PR_SET_PDEATHSIG: Final = 1
 
 NOT_HERE: Final = frozenset({nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED})
-FIELD_ABSENT: Final = frozenset(
-    {
-        nvml.NVML_ERROR_NOT_SUPPORTED,
-        nvml.NVML_ERROR_NO_PERMISSION,
-        nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-        nvml.NVML_ERROR_NO_DATA,
-        nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-    }
-)
-HEALTH_OF_ERROR: Final = MappingProxyType(
-    {
-        nvml.NVML_ERROR_GPU_IS_LOST: GpuHealth.LOST,
-        nvml.NVML_ERROR_RESET_REQUIRED: GpuHealth.SUSPECT,
-    }
-)
-SEVERITY: Final = (GpuHealth.HEALTHY, GpuHealth.UNKNOWN, GpuHealth.SUSPECT, GpuHealth.LOST)
-
-T = TypeVar("T")
-Handle = Any
-"""An NVML device handle: an opaque pointer."""
 
 
 def main() -> int:
@@ -70,17 +52,19 @@ def main() -> int:
 
 def _sweep_all(interval_s: float, once: bool) -> None:
     owners = _Owners()
+    events = None if once else XidEvents()
+    xids: tuple[Xid, ...] = ()
     troubled = 0
     while True:
         started = time.monotonic()
-        line = sweep(owners)
+        line = msgspec.structs.replace(sweep(owners), xids=xids)
         _write(line)
         healthy = not line.unreadable and all(gpu.health is GpuHealth.HEALTHY for gpu in line.gpus)
         troubled = 0 if healthy else troubled + 1
         # A GPU that comes back is seen only by a process that opens the library anew.
-        if once or line.absent or troubled >= REOPEN_AFTER_SWEEPS:
+        if events is None or line.absent or troubled >= REOPEN_AFTER_SWEEPS:
             return
-        time.sleep(max(0.0, started + interval_s - time.monotonic()))
+        xids = events.wait(started + interval_s - time.monotonic())
 
 
 def sweep(owners: "_Owners") -> ProbeLine:
@@ -98,15 +82,16 @@ def sweep(owners: "_Owners") -> ProbeLine:
     for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            devices = [handle]
             if _mig_enabled(handle):
                 partitioned.append(DeviceId(nvml.nvmlDeviceGetUUID(handle)))
-                devices = list(_mig_devices(handle))
-            for device in devices:
+                for device in list(_mig_devices(handle)):
+                    at = time.monotonic()
+                    read.append((at, read_device(device, index, owners, parent=handle)))
+            else:
                 at = time.monotonic()
-                read.append((at, read_device(device, index, owners)))
+                read.append((at, read_device(handle, index, owners)))
         except nvml.NVMLError as error:
-            unreadable.append(Unreadable(index=index, health=_health(error), error=str(error)))
+            unreadable.append(Unreadable(index=index, health=health_of(error), error=str(error)))
     now = time.monotonic()
     return ProbeLine(
         gpus=tuple(msgspec.structs.replace(gpu, age_ms=round((now - at) * 1000)) for at, gpu in read),
@@ -115,21 +100,25 @@ def sweep(owners: "_Owners") -> ProbeLine:
     )
 
 
-def read_device(handle: Handle, index: int, owners: "_Owners") -> Gpu:
+def read_device(handle: Handle, index: int, owners: "_Owners", *, parent: Handle | None = None) -> Gpu:
     """Read one GPU or MIG device; what it does not offer is None.
+
+    A MIG device is as warm and as well as its `parent`.
 
     Raises:
         NVMLError: it has no UUID to be known by.
     """
     uuid = DeviceId(nvml.nvmlDeviceGetUUID(handle))
-    ask = _Asker(handle)
+    ask = Asker(handle)
+    ask_whole = ask if parent is None else Asker(parent)
     name = ask(nvml.nvmlDeviceGetName)
     # The first version of this call counts what the driver reserves as used: total - used is really free.
     memory = ask(nvml.nvmlDeviceGetMemoryInfo)
     rates = ask(nvml.nvmlDeviceGetUtilizationRates)
-    temperature = ask(lambda device: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU))
-    milliwatts = ask(nvml.nvmlDeviceGetPowerUsage)
+    temperature = ask_whole(lambda device: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU))
+    milliwatts = ask_whole(nvml.nvmlDeviceGetPowerUsage)
     processes = ask(nvml.nvmlDeviceGetComputeRunningProcesses_v3) or ()
+    signs = read_signs(ask_whole)
     return Gpu(
         uuid=uuid,
         index=index,
@@ -140,23 +129,10 @@ def read_device(handle: Handle, index: int, owners: "_Owners") -> Gpu:
         temperature_c=None if temperature is None else float(temperature),
         power_w=None if milliwatts is None else milliwatts / 1000,
         holders=tuple(owners.holder(process.pid, process.usedGpuMemory or 0) for process in processes),
-        health=ask.health,
+        health=max(ask.health, ask_whole.health, key=SEVERITY.index),
+        signs=signs,
+        parent=None if parent is None else DeviceId(nvml.nvmlDeviceGetUUID(parent)),
     )
-
-
-class _Asker:
-    """Asks one device, and remembers the worst that its refusals say of its health."""
-
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
-        self.health = GpuHealth.HEALTHY
-
-    def __call__(self, call: Callable[[Handle], T]) -> T | None:
-        try:
-            return call(self._handle)
-        except nvml.NVMLError as error:
-            self.health = max(self.health, _health(error), key=SEVERITY.index)
-            return None
 
 
 class _Owners:
@@ -215,12 +191,6 @@ def _mig_devices(handle: Handle) -> Iterator[Handle]:
         except nvml.NVMLError as error:
             if error.value != nvml.NVML_ERROR_NOT_FOUND:
                 raise
-
-
-def _health(error: nvml.NVMLError) -> GpuHealth:
-    if error.value in FIELD_ABSENT:
-        return GpuHealth.HEALTHY
-    return HEALTH_OF_ERROR.get(error.value, GpuHealth.UNKNOWN)
 
 
 def _end_with_parent() -> None:

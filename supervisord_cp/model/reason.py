@@ -32,9 +32,22 @@ class ReasonCode(StrEnum):
     EXITED = "exited"
     KEEPER_LOST = "keeper_lost"
     BACKOFF = "backoff"
+    BACKOFF_OR_CHANGE = "backoff_or_change"
     NODE_SILENT = "node_silent"
     NOT_LISTED = "not_listed"
     PROBE_FAILED = "probe_failed"
+    RELEASING_MEMORY = "releasing_memory"
+    GPU_UNWELL = "gpu_unwell"
+    # why a GPU is not healthy
+    GPU_XID = "gpu_xid"
+    GPU_ECC = "gpu_ecc"
+    GPU_REMAP_PENDING = "gpu_remap_pending"
+    GPU_REMAP_FAILED = "gpu_remap_failed"
+    GPU_RECOVERY_ACTION = "gpu_recovery_action"
+    GPU_RESET_REQUIRED = "gpu_reset_required"
+    GPU_LOST = "gpu_lost"
+    GPU_SLOWED = "gpu_slowed"
+    GPU_NOT_READ = "gpu_not_read"
     # why GPUs are unknown, or none
     GPUS_NOT_READ_YET = "gpus_not_read_yet"
     GPU_DRIVER_SILENT = "gpu_driver_silent"
@@ -85,6 +98,10 @@ class ReasonCode(StrEnum):
     NODE_CONSTRAINT = "node_constraint"
     ENGINE_NOT_ALLOWED = "engine_not_allowed"
     CORDONED = "cordoned"
+    # what happens to a place
+    NODE_LOST = "node_lost"
+    PREEMPTED = "preempted"
+    ROLLED_BACK = "rolled_back"
 
     @classmethod
     def _missing_(cls, value: object) -> "ReasonCode":
@@ -103,7 +120,7 @@ NO_REASON: Final = Reason()
 _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.NONE: "",
     ReasonCode.STARTING: "starting",
-    ReasonCode.AWAITING_MEMORY: "waiting for {needed} of GPU memory, {free} free",
+    ReasonCode.AWAITING_MEMORY: "waiting for {needed} of GPU memory, {free} free; held by {holders}",
     ReasonCode.AWAITING_PORT: "waiting for a free port in {ports}",
     ReasonCode.AWAITING_DEVICE: "waiting for {device}",
     ReasonCode.AWAITING_START_SLOT: "waiting: {limit} starts at a time on this node",
@@ -123,9 +140,22 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.EXITED: "exited: {how}",
     ReasonCode.KEEPER_LOST: "its keeper was killed",
     ReasonCode.BACKOFF: "next try in {seconds} s, after {restarts} restarts; last exit: {how}",
+    ReasonCode.BACKOFF_OR_CHANGE: "next try in {seconds} s or when deployment, program, model or the node's"
+    " configuration change, after {restarts} restarts; last exit: {how}",
     ReasonCode.NODE_SILENT: "no report from {node} for {seconds} s",
     ReasonCode.NOT_LISTED: "running, but not in the configuration",
     ReasonCode.PROBE_FAILED: "probe failed: {error}",
+    ReasonCode.RELEASING_MEMORY: "ended; the driver still holds {held} of the memory of {gpu}",
+    ReasonCode.GPU_UNWELL: "its GPU {gpu} is {health}",
+    ReasonCode.GPU_XID: "Xid {xid}: {meaning}",
+    ReasonCode.GPU_ECC: "{errors} uncorrectable memory errors since the driver was loaded",
+    ReasonCode.GPU_REMAP_PENDING: "memory rows wait for a reset of the GPU to be replaced",
+    ReasonCode.GPU_REMAP_FAILED: "memory rows could not be replaced: the GPU is worn out",
+    ReasonCode.GPU_RECOVERY_ACTION: "the driver asks for: {action}",
+    ReasonCode.GPU_RESET_REQUIRED: "the driver refuses work until the GPU is reset",
+    ReasonCode.GPU_LOST: "the driver has lost the GPU",
+    ReasonCode.GPU_SLOWED: "slowed down: {why}",
+    ReasonCode.GPU_NOT_READ: "not read for {seconds} s",
     ReasonCode.GPUS_NOT_READ_YET: "GPUs are being read for the first time",
     ReasonCode.GPU_DRIVER_SILENT: "the NVIDIA driver does not answer",
     ReasonCode.NO_GPU: "no GPU: {error}",
@@ -171,6 +201,9 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.NODE_CONSTRAINT: "no node matches {nodes}",
     ReasonCode.ENGINE_NOT_ALLOWED: "no node allows {executable}",
     ReasonCode.CORDONED: "every node with room is cordoned",
+    ReasonCode.NODE_LOST: "{node} is silent and its engines do not answer",
+    ReasonCode.PREEMPTED: "its place goes to {deployment}, which has a higher priority",
+    ReasonCode.ROLLED_BACK: "revision {revision} did not come up",
 }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisord_cp.adapters.nvml_lines import ProbeLine, Unreadable, fold, view
+from supervisord_cp.adapters.nvml_lines import ProbeLine, Unreadable, Xid, fold, view
 from supervisord_cp.adapters.nvml_probe import shown_command
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, GpuHealth
@@ -46,6 +46,15 @@ def test_mig_devices_go_away_when_unmade_but_not_with_a_lost_parent() -> None:
     assert [(one.uuid, one.health) for one in view(lost, 1.0, 10.0)] == [(MIG, GpuHealth.LOST)]
     unmade = fold(known, ProbeLine(gpus=(Gpu(uuid=A, index=0),)), now=1.0)
     assert [one.uuid for one in view(unmade, 1.0, 10.0)] == [A]
+
+
+def test_xids_add_up_for_the_gpu_that_had_them_and_for_what_is_cut_from_it() -> None:
+    both = (Gpu(uuid=A, index=0), Gpu(uuid=MIG, index=1, parent=B))
+    line = ProbeLine(gpus=both, partitioned=(B,), xids=(Xid(gpu=A, code=31), Xid(gpu=B, code=48)))
+    known = fold(fold({}, line, now=0.0), line, now=1.0)
+    assert {uuid: sample.gpu.signs.xids for uuid, sample in known.items()} == {A: {31: 2}, MIG: {48: 2}}
+    quiet = fold(known, ProbeLine(gpus=both, partitioned=(B,)), now=2.0)
+    assert quiet[A].gpu.signs.xids == {31: 2}
 
 
 @pytest.mark.parametrize(

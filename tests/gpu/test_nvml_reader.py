@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from supervisord_cp.adapters.nvml import NvmlReader, ProbeTiming, has_gpu
 from supervisord_cp.clock import ManualClock
-from supervisord_cp.model.gpu import GpuHealth
+from supervisord_cp.model.gpu import GpuHealth, GpuSigns, RecoveryAction, Slowdown
 from supervisord_cp.model.reason import NO_REASON, ReasonCode
 from supervisord_cp.ports.gpu import GpuReading
 from tests.fakes.nvml_stub import Fields, StubDriver
@@ -99,7 +99,7 @@ async def test_what_a_gpu_does_not_offer_is_unknown_not_zero_and_no_illness(
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("code", "health"),
-    [(4, GpuHealth.HEALTHY), (15, GpuHealth.LOST), (16, GpuHealth.SUSPECT), (999, GpuHealth.UNKNOWN)],
+    [(4, GpuHealth.HEALTHY), (15, GpuHealth.LOST), (16, GpuHealth.QUARANTINED), (999, GpuHealth.UNKNOWN)],
     ids=["no permission", "lost", "reset required", "unknown error"],
 )
 async def test_an_error_of_one_call_costs_its_field_and_tells_of_health(
@@ -153,6 +153,73 @@ async def test_mig_devices_stand_for_the_gpu_that_they_are_cut_from(
     driver.change("gpu", {"uuid": "GPU-b"}, mig=0)
     whole = await reading_when(reader, lambda reading: len(reading.gpus or ()) == 2)
     assert [one.uuid for one in whole.gpus or ()] == ["GPU-a", "GPU-b"]
+
+
+@pytest.mark.asyncio
+async def test_signs_of_a_gpus_condition_arrive(reader: NvmlReader, driver: StubDriver) -> None:
+    well = {"clocks": 0, "ecc": 0, "remap_pending": 0, "remap_failed": 0, "recovery": 0}
+    ill = {"clocks": 0x1FF, "ecc": 3, "remap_pending": 1, "remap_failed": 1, "recovery": 4}
+    driver.add("gpu", index=0, uuid="GPU-a", **well)
+    driver.add("gpu", index=1, uuid="GPU-b", **ill)
+    driver.add("gpu", index=2, uuid="GPU-c")
+    await reader.start()
+    first, second, third = (await reading_when(reader, has_gpus)).gpus or ()
+    assert first.signs == GpuSigns(
+        ecc_uncorrected=0, remap_pending=False, remap_failed=False, recovery=RecoveryAction.NONE
+    )
+    assert second.signs == GpuSigns(
+        slowdowns=(
+            Slowdown.HARDWARE,
+            Slowdown.HARDWARE_THERMAL,
+            Slowdown.SOFTWARE_THERMAL,
+            Slowdown.POWER_BRAKE,
+        ),
+        ecc_uncorrected=3,
+        remap_pending=True,
+        remap_failed=True,
+        recovery=RecoveryAction.DRAIN_AND_RESET,
+    )
+    assert third.signs == GpuSigns(), "what a GPU does not offer is no sign"
+    assert {one.health for one in (first, second, third)} == {GpuHealth.HEALTHY}, "judging is done elsewhere"
+
+
+@pytest.mark.asyncio
+async def test_xids_are_counted_and_old_ones_are_no_news(reader: NvmlReader, driver: StubDriver) -> None:
+    driver.add("gpu", index=0, uuid="GPU-a")
+    driver.add("gpu", index=1, uuid="GPU-b", mig=1)
+    driver.add("mig", parent=1, slot=0, uuid="MIG-x")
+    driver.add("xid", uuid="GPU-a", code=13)
+    await reader.start()
+    await reading_when(reader, has_gpus)
+    for code in (31, 31, 79):
+        driver.add("xid", uuid="GPU-a", code=code)
+    driver.add("xid", uuid="GPU-b", code=48)
+    reading = await reading_when(reader, lambda reading: 48 in (reading.gpus or ())[1].signs.xids)
+    assert [(one.uuid, one.signs.xids) for one in reading.gpus or ()] == [
+        ("GPU-a", {31: 2, 79: 1}),
+        ("MIG-x", {48: 1}),
+    ]
+    driver.change("gpu", {"uuid": "GPU-a"}, open=15)
+    probes()[0].kill()
+    lost = await reading_when(
+        reader, lambda reading: (reading.gpus or ())[0].health is GpuHealth.LOST, timeout_s=20.0
+    )
+    assert (lost.gpus or ())[0].signs.xids == {31: 2, 79: 1}, "counts outlive the probe and the GPU"
+
+
+@pytest.mark.asyncio
+async def test_a_wait_for_events_that_fails_says_nothing_of_any_gpu(
+    reader: NvmlReader, driver: StubDriver
+) -> None:
+    driver.add("gpu", index=0, uuid="GPU-a", temp=40)
+    driver.add("broken", call="nvmlEventSetWait_v2", code=999)
+    await reader.start()
+    await reading_when(reader, has_gpus)
+    driver.change("gpu", {"uuid": "GPU-a"}, temp=41)
+    (one,) = (
+        await reading_when(reader, lambda reading: (reading.gpus or ())[0].temperature_c == 41.0)
+    ).gpus or ()
+    assert one.health is GpuHealth.HEALTHY
 
 
 @pytest.mark.asyncio

@@ -4,14 +4,19 @@
  *
  *   driver   init=CODE
  *   gpu      index=N uuid=U name=S total=B base=B util=PERCENT temp=C mw=MILLIWATTS mig=0|1 open=CODE error=CODE
+ *            clocks=MASK ecc=COUNT remap_pending=0|1 remap_failed=0|1 recovery=ACTION
  *   mig      parent=N slot=N uuid=U name=S total=B base=B
  *   process  uuid=U pid=P start=TICKS bytes=B lag_ms=MS
  *   hang     call=NAME
  *   fail     call=NAME uuid=U code=CODE
+ *   broken   call=NAME code=CODE
+ *   xid      uuid=U code=XID
  *
  * A figure that a line leaves out is "not supported". `open` fails the call that hands out the handle, `error` every
  * call on it. A process holds its memory as long as it lives, and `lag_ms` after that, as drivers do; it is listed only
- * while it lives. `hang` blocks the calling thread for good.
+ * while it lives. `hang` blocks the calling thread for good, `broken` fails a call on whatever
+ * device. An `xid` line that is added is an event for every event set
+ * with its GPU that exists by then.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,18 +26,31 @@
 
 enum {
     SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
-    DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15
+    DRIVER_NOT_LOADED = 9, TIMEOUT = 10, GPU_IS_LOST = 15
 };
+enum { EVENT_XID = 8, FIELD_RECOVERY_ACTION = 230 };
 enum { MAX_FILE = 65536, MAX_GONE = 256, MIG_SLOTS = 7 };
 
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned int gpu, memory; } Utilization;
 typedef struct { unsigned int pid; unsigned long long used; unsigned int instance, compute; } Process;
+typedef struct {
+    void *device;
+    unsigned long long type, data;
+    unsigned int gpu_instance, compute_instance;
+} Event;
+typedef struct {
+    unsigned int id, scope;
+    long long timestamp, latency;
+    unsigned int type, code;
+    union { double d; unsigned int u; unsigned long long ull; } value;
+} Field;
 typedef struct { long pid; char start[32]; double gone_at; } Gone;
 
 static char state[MAX_FILE];
 static Gone gone[MAX_GONE];
 static int gone_count;
+static int heard; /* xid lines that are no news any more */
 
 static int load_state(void)
 {
@@ -105,6 +123,8 @@ static int enter(const char *call, void *handle, const char **device)
     while ((line = next("hang", line)))
         if (has(line, "call", call))
             for (;;) pause();
+    while ((line = next("broken", line)))
+        if (has(line, "call", call)) return (int)number(line, "code", NOT_SUPPORTED);
     if (!device) return SUCCESS;
     if (!(*device = line_of(handle))) return GPU_IS_LOST;
     char uuid[128] = "";
@@ -284,4 +304,91 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned int slot, void **
     if (code) return code;
     *out = (void *)(1000 + number(device, "index", 0) * MIG_SLOTS + slot);
     return line_of(*out) ? SUCCESS : NOT_FOUND;
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *out)
+{
+    unsigned int mask = 0;
+    int code = figure("nvmlDeviceGetCurrentClocksEventReasons", handle, "clocks", &mask);
+    *out = mask;
+    return code;
+}
+
+int nvmlDeviceGetTotalEccErrors(void *handle, unsigned int kind, unsigned int counter, unsigned long long *out)
+{
+    unsigned int count = 0;
+    (void)kind;
+    (void)counter;
+    int code = figure("nvmlDeviceGetTotalEccErrors", handle, "ecc", &count);
+    *out = count;
+    return code;
+}
+
+int nvmlDeviceGetRemappedRows(void *handle, unsigned int *corrected, unsigned int *uncorrected, unsigned int *pending,
+                              unsigned int *failed)
+{
+    *corrected = *uncorrected = 0;
+    int code = figure("nvmlDeviceGetRemappedRows", handle, "remap_pending", pending);
+    return code ? code : figure("nvmlDeviceGetRemappedRows", handle, "remap_failed", failed);
+}
+
+int nvmlDeviceGetFieldValues(void *handle, int count, Field *fields)
+{
+    const char *device;
+    int code = enter("nvmlDeviceGetFieldValues", handle, &device);
+    for (int i = 0; !code && i < count; i++) {
+        long long value = fields[i].id == FIELD_RECOVERY_ACTION ? number(device, "recovery", -1) : -1;
+        fields[i].code = value < 0 ? NOT_SUPPORTED : SUCCESS;
+        fields[i].value.u = (unsigned int)value;
+    }
+    return code;
+}
+
+static int xid_lines(void)
+{
+    int count = 0;
+    for (const char *line = NULL; (line = next("xid", line));) count++;
+    return count;
+}
+
+int nvmlEventSetCreate(void **set)
+{
+    int code = enter("nvmlEventSetCreate", NULL, NULL);
+    heard = code ? 0 : xid_lines();
+    *set = &heard;
+    return code;
+}
+
+int nvmlDeviceRegisterEvents(void *handle, unsigned long long types, void *set)
+{
+    const char *device;
+    (void)types;
+    (void)set;
+    return enter("nvmlDeviceRegisterEvents", handle, &device);
+}
+
+int nvmlEventSetWait_v2(void *set, Event *out, unsigned int timeout_ms)
+{
+    double deadline = monotonic() + timeout_ms / 1000.0;
+    (void)set;
+    for (;;) {
+        const char *line = NULL, *device = NULL;
+        char uuid[128] = "";
+        int number_of_line = 0, code = enter("nvmlEventSetWait_v2", NULL, NULL);
+        if (code) return code;
+        while ((line = next("xid", line)) && number_of_line++ < heard) {}
+        if (line) {
+            heard++;
+            text(line, "uuid", uuid, sizeof uuid);
+            while ((device = next("gpu", device)) && !has(device, "uuid", uuid)) {}
+            *out = (Event){ .device = device ? (void *)(long)(number(device, "index", 0) + 1) : NULL,
+                            .type = EVENT_XID,
+                            .data = (unsigned long long)number(line, "code", 0),
+                            .gpu_instance = ~0u,
+                            .compute_instance = ~0u };
+            return SUCCESS;
+        }
+        if (monotonic() >= deadline) return TIMEOUT;
+        usleep(5000);
+    }
 }
