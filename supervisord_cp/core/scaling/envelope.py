@@ -132,7 +132,8 @@ def _automatic(
             _check_shrinking(course, current, limits.shrink_check)
         _rate(course, view, behavior, history)
     _zero(course, view, bounds, limits, history)
-    return course, past.recommended(history, desired, view.now_s)
+    asked = max(desired, course.replicas) if current == 0 else desired
+    return course, past.recommended(history, asked, view.now_s)
 
 
 def _held(view: ScaleView, proposals: Sequence[ScaleProposal]) -> _Course:
