@@ -16,6 +16,7 @@ from supervisord_cp.adapters.central_link import CentralLink
 from supervisord_cp.adapters.host import HostReader
 from supervisord_cp.adapters.listeners import bind_error
 from supervisord_cp.adapters.nvml import NvmlReader
+from supervisord_cp.adapters.oom import OomWatch
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.adapters.tokens import TokenFile, read_token
 from supervisord_cp.agent.backend import EngineSide, engine_side
@@ -177,7 +178,12 @@ class _Agent:
                 max_loading=agent.max_parallel_starts,
                 port_free=lambda port: bind_error(agent.advertise, port) is None,
             ),
-            watcher=Watcher(http=outside.http, clock=outside.clock, boot_id=outside.boot_id),
+            watcher=Watcher(
+                http=outside.http,
+                clock=outside.clock,
+                boot_id=outside.boot_id,
+                oom=OomWatch(outside.clock),
+            ),
             state=outside.state,
         )
 

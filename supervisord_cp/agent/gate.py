@@ -29,6 +29,11 @@ class Applicant(Protocol):
         the restart then finds it, and not an engine of another model."""
         ...
 
+    @property
+    def shunned_port(self) -> int | None:
+        """What it could not listen on at its last try, although it seemed free."""
+        ...
+
     def held(self, reason: Reason) -> None:
         """It has to wait."""
         ...
@@ -134,11 +139,16 @@ class Gate:
         return NO_REASON, port
 
     def _candidates(self, applicant: Applicant) -> Iterator[int]:
-        """Its own last port, then those of nobody, then those of instances that do not run."""
+        """Its own last port, then those of nobody, then those of instances that do not run; what it could
+        not listen on comes last of all."""
         first, last = self._ports
         in_use, kept = self._facts.ports_in_use(), self._facts.ports_kept()
         free = [port for port in range(first, last + 1) if port not in in_use]
-        if applicant.last_port in free:
-            yield applicant.last_port
-        yield from (port for port in free if port not in kept)
-        yield from (port for port in free if port in kept and port != applicant.last_port)
+        own = [port for port in free if port == applicant.last_port]
+        others = [port for port in free if port != applicant.last_port]
+        if applicant.shunned_port != applicant.last_port:
+            yield from own
+        yield from (port for port in others if port not in kept)
+        yield from (port for port in others if port in kept)
+        if applicant.shunned_port == applicant.last_port:
+            yield from own

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from supervisord_cp.adapters.oom import OomWatch
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.launch import RunNotes
 from supervisord_cp.agent.log_files import LogFollower, tail_text
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.engines.base import Engine
-from supervisord_cp.engines.exits import diagnose
+from supervisord_cp.engines.exits import Diagnosis, diagnose, with_oom_kills
 from supervisord_cp.model.instance import EngineLoad, ExitCause
 from supervisord_cp.model.reason import NO_REASON
 from supervisord_cp.ports.process import EngineProcess, ExitStatus
@@ -26,7 +27,7 @@ STARTING_S: Final = 0.2
 """Between two questions whether a starting engine serves."""
 SERVING_S: Final = 1.0
 """Between two health checks, and between two readings of the metrics, of an engine that serves."""
-TAIL: Final = 32 * 1024
+TAIL: Final = 256 * 1024
 """Bytes at the end of a log that say why an engine ended."""
 
 Deliver = Callable[[ev.LifeEvent], None]
@@ -39,6 +40,7 @@ class Watcher:
     http: EngineHttp
     clock: Clock
     boot_id: str
+    oom: OomWatch
 
 
 class RunningIncarnation:
@@ -117,6 +119,7 @@ class RunningIncarnation:
 
     async def _watch_end(self) -> None:
         status = await asyncio.shield(self.process.exited)
+        oom_kills = self._watcher.oom.recent() if self._probes else 0  # only of an end that was seen
         self._end_probes()
         self._load = None
         requested = status.requested or self._not_its_fault()
@@ -124,7 +127,7 @@ class RunningIncarnation:
             ev.Exited(code=status.code, signal=status.signal, requested=requested, age_s=status.age_s)
         )
         await self.process.gone()
-        gone = await asyncio.to_thread(self._why, status)
+        gone = await asyncio.to_thread(self._why, status, oom_kills)
         self.process.close()
         self._deliver(gone)
 
@@ -133,17 +136,18 @@ class RunningIncarnation:
         record = self.process.record
         return record.boot_id != self._watcher.boot_id or record.pid == 0
 
-    def _why(self, status: ExitStatus) -> ev.Gone:
+    def _why(self, status: ExitStatus, oom_kills: int) -> ev.Gone:
         if status.keeper_lost:
             return ev.Gone(cause=ExitCause.KEEPER_LOST)
         text = tail_text(Path(self.notes.log_path), TAIL)
         try:
             cause = self._engine.classify(status.code, status.signal, text, self._served)
             told = diagnose(status.code, status.signal, text, self._served, secrets=(self.notes.api_key,))
+            found = with_oom_kills(Diagnosis(cause=cause, evidence=told.evidence), oom_kills)
         except Exception:  # a text that the engine's rules choke on must not keep it from restarting
             log.exception("why %s ended", self.process.record.incarnation)
             return ev.Gone()
-        return ev.Gone(cause=cause, detail=told.evidence)
+        return ev.Gone(cause=found.cause, detail=found.evidence)
 
     async def _watch_health(self) -> None:
         path = self._engine.ready_path(self.notes.desired.spec)
@@ -155,6 +159,7 @@ class RunningIncarnation:
             else:
                 self._deliver(ev.ProbeFailed(reason=wrong))
             self.asked.set()
+            self._watcher.oom.look()
             await asyncio.sleep(SERVING_S if self._served else STARTING_S)
 
     async def _watch_load(self) -> None:

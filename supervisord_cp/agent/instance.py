@@ -14,8 +14,9 @@ from supervisord_cp.agent.state import StateDir
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import effects as do
 from supervisord_cp.core.instances import events as ev
-from supervisord_cp.core.instances.life import HOLDING, RUNNING, Launch, Life
+from supervisord_cp.core.instances.life import HOLDING, RUNNING, Launch, Life, Stage
 from supervisord_cp.core.instances.lifecycle import step, wake_at
+from supervisord_cp.core.instances.retry import awaits_change
 from supervisord_cp.core.instances.show import status_of
 from supervisord_cp.engines.base import Capabilities
 from supervisord_cp.model.base import DeviceId, InstanceId
@@ -28,7 +29,8 @@ from supervisord_cp.ports.process import EngineProcess, ProcessBackend, SpawnFai
 log = logging.getLogger(__name__)
 
 EXAMINE_AGAIN_S: Final = 5.0
-"""How often a launch that the node refuses is examined again: somebody may have mended it."""
+"""How often a launch that the node refuses, or that failed for what it was launched with, is looked at
+again: somebody may have mended it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class Instance:
         self._tools = tools
         self._observer = observer
         self._found: Capabilities | None = None
+        self._inputs = ""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """What is under way, by what it does."""
         self._timer: asyncio.TimerHandle | None = None
@@ -84,6 +87,12 @@ class Instance:
     @property
     def applied_for(self) -> DesiredInstance:
         return self.life.desired
+
+    @property
+    def shunned_port(self) -> int | None:
+        """What it could not listen on at its last try."""
+        last = self.life.history.last
+        return self.last_port if last is not None and last.cause is ExitCause.PORT_TAKEN else None
 
     def devices_held(self) -> tuple[DeviceId, ...]:
         """Devices on which processes of it may be alive."""
@@ -115,6 +124,7 @@ class Instance:
         for effect in outcome.effects:
             self._perform(effect)
         self._set_timer()
+        self._look_for_changes()
         self._observer.changed(self)
 
     def adopt(self, process: EngineProcess, notes: RunNotes) -> None:
@@ -129,6 +139,7 @@ class Instance:
                 pid=record.pid,
                 launch=Launch.of(notes.desired),
                 stop_grace_s=notes.desired.spec.stop_grace_s,
+                inputs=notes.inputs,
             )
         )
 
@@ -172,6 +183,7 @@ class Instance:
     async def _examine(self, desired: DesiredInstance) -> None:
         """Wait until the node's own policy and programs allow the launch, then line up at the gate."""
         while True:
+            self._inputs = await self._tools.launcher.inputs(desired)
             try:
                 self._found = await self._tools.launcher.examine(desired)
             except Refused as refusal:
@@ -185,7 +197,9 @@ class Instance:
         assert self._found is not None
         assert self.port is not None
         try:
-            request, notes = self._tools.launcher.request(desired, port=self.port, found=self._found)
+            request, notes = self._tools.launcher.request(
+                desired, port=self.port, found=self._found, inputs=self._inputs
+            )
             process = await self._tools.backend.spawn(request)
         except Refused as refusal:
             self._not_spawned(render(refusal.reason), ExitCause.CONFIGURATION)
@@ -197,11 +211,29 @@ class Instance:
             self._watch(process, notes)
             record = process.record
             grace_s = desired.spec.stop_grace_s
-            self.deliver(ev.Spawned(incarnation=record.incarnation, pid=record.pid, stop_grace_s=grace_s))
+            self.deliver(
+                ev.Spawned(
+                    incarnation=record.incarnation, pid=record.pid, stop_grace_s=grace_s, inputs=self._inputs
+                )
+            )
 
     def _not_spawned(self, detail: str, cause: ExitCause) -> None:
         self.port = None
-        self.deliver(ev.SpawnFailed(detail=detail, cause=cause))
+        self.deliver(ev.SpawnFailed(detail=detail, cause=cause, inputs=self._inputs))
+
+    def _look_for_changes(self) -> None:
+        """While only a change of what it is launched with would help, look whether there is one."""
+        waits = self.life.stage is Stage.BACKOFF and awaits_change(self.life.history)
+        looking = self._tasks.get("look")
+        if waits and looking is None:
+            self._do("look", self._look(self.life.desired))
+        elif not waits and looking is not None:
+            looking.cancel()
+
+    async def _look(self, desired: DesiredInstance) -> None:
+        while True:
+            self.deliver(ev.InputsSeen(inputs=await self._tools.launcher.inputs(desired)))
+            await asyncio.sleep(EXAMINE_AGAIN_S)
 
     def _watch(self, process: EngineProcess, notes: RunNotes, *, served: bool = False) -> None:
         self.running = RunningIncarnation(

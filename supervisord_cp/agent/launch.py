@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from supervisord_cp.agent.inputs import inputs_of
 from supervisord_cp.config.schema import AgentConfig
 from supervisord_cp.engines.allow import refusals
 from supervisord_cp.engines.base import (
@@ -46,6 +47,8 @@ class RunNotes(Value, frozen=True, kw_only=True):
     port: int
     log_path: str
     api_key: str = ""
+    inputs: str = ""
+    """See `Launcher.inputs`."""
 
     @property
     def url(self) -> str:
@@ -114,8 +117,12 @@ class Launcher:
             params: dict[str, str | int | float] = {"executable": program, "error": str(error)}
             raise Refused(Reason(code=ReasonCode.EXECUTABLE_MISSING, params=params)) from error
 
+    async def inputs(self, desired: DesiredInstance) -> str:
+        """A digest of what the launch depends on besides its specification: program, model, node."""
+        return await asyncio.to_thread(inputs_of, desired.spec, self.allow, self._environ)
+
     def request(
-        self, desired: DesiredInstance, *, port: int, found: Capabilities
+        self, desired: DesiredInstance, *, port: int, found: Capabilities, inputs: str = ""
     ) -> tuple[SpawnRequest, RunNotes]:
         """The process to start: a new incarnation.
 
@@ -129,6 +136,7 @@ class Launcher:
             port=port,
             log_path=str(self.log_path(desired.id)),
             api_key="" if self._loopback else secrets.token_urlsafe(32),
+            inputs=inputs,
         )
         indexes = self._device_indexes()
         context = LaunchContext(

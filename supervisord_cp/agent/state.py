@@ -76,7 +76,8 @@ class StateDir:
         _replace(self.path / BOOK, msgspec.json.encode(book), durable=True)
 
     def load_history(self, instance: InstanceId, now: float) -> History:
-        """The history of an instance; of an earlier boot only counts and the last end are of use."""
+        """The history of an instance. Of an earlier boot no time is of use: starts are tried again at once,
+        and when they fail the same way the waits go on to grow."""
         try:
             kept = msgspec.json.decode(self._history(instance).read_bytes(), type=_KeptHistory)
         except FileNotFoundError:
@@ -88,7 +89,7 @@ class StateDir:
         if kept.boot_id == self._boot_id:
             return history
         last = replace(history.last, at=now) if history.last is not None else None
-        return History(restarts=history.restarts, last=last, ended=history.ended)
+        return replace(history, last=last, retry_at=None, ready=None, ready_since=None)
 
     def save_history(self, instance: InstanceId, history: History) -> None:
         """Quick; a power cut may lose it. A full disk costs the history, not the engine."""

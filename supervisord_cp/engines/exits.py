@@ -79,6 +79,13 @@ _WHILE_STARTING: Final = (
 )
 _AT_ANY_TIME: Final = (
     _rule(
+        ExitCause.COLLECTIVE_HANG,
+        r"[Ww]atchdog caught collective operation timeout",
+        r"watchdog (?:thread )?got stuck",
+        r"RPC call to \w+ timed out",
+        r"Timed out waiting \d+ms for (?:recv|send) operation",
+    ),
+    _rule(
         ExitCause.GPU_MEMORY,
         r"OutOfMemoryError",
         r"(?:CUDA|HIP) (?:error: )?out of memory",
@@ -136,6 +143,18 @@ def diagnose(
     if not line and cause is not ExitCause.KILLED:  # what a killed engine complains of is not why it ended
         line = _last_error(lines)
     return Diagnosis(cause=cause, evidence=redact(line, secrets)[:MAX_EVIDENCE])
+
+
+def with_oom_kills(found: Diagnosis, kills: int) -> Diagnosis:
+    """What the end means when the kernel killed processes of this host for want of memory just before.
+
+    Such a kill leaves nothing in the engine's log, so it explains only what the log does not.
+    """
+    if kills <= 0 or found.cause not in (ExitCause.KILLED, ExitCause.ENGINE_DEAD, ExitCause.UNKNOWN):
+        return found
+    processes = "1 process" if kills == 1 else f"{kills} processes"
+    evidence = f"the kernel's OOM killer ended {processes} of this host just before"
+    return Diagnosis(cause=ExitCause.HOST_MEMORY, evidence=evidence)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from supervisord_cp.adapters.oom import OomWatch
 from supervisord_cp.agent.gate import Gate
 from supervisord_cp.agent.incarnation import Watcher
 from supervisord_cp.agent.instance import Tools
@@ -128,6 +129,7 @@ class FakeEngine:
         self.contexts: list[LaunchContext] = []
         self.broken_pages = 0
         self.bad_flag = ""
+        self.cause: ExitCause | None = None
 
     def probe(self, executable: str) -> Capabilities:
         if self.missing:
@@ -154,7 +156,7 @@ class FakeEngine:
         return Phase.LOADING if "loading" in line else None
 
     def classify(self, code: int | None, signal: int | None, log_tail: str, was_ready: bool) -> ExitCause:
-        return ExitCause.ENGINE_DEAD if was_ready else ExitCause.CONFIGURATION
+        return self.cause or (ExitCause.ENGINE_DEAD if was_ready else ExitCause.CONFIGURATION)
 
 
 class FakeHttp:
@@ -285,7 +287,12 @@ def assembled(
         backend=backend,
         launcher=launcher,
         gate=gate,
-        watcher=Watcher(http=http, clock=clock, boot_id=BOOT),  # type: ignore[arg-type]
+        watcher=Watcher(
+            http=http,  # type: ignore[arg-type]
+            clock=clock,
+            boot_id=BOOT,
+            oom=OomWatch(clock, folder / "vmstat"),
+        ),
         state=state,
     )
     sent: list[m.Message] = []

@@ -45,6 +45,7 @@ class Applicant:
         self.applied_for: DesiredInstance = desired(f"chat-{number}", devices=(f"slot-{number}",))
         self.id: InstanceId = self.applied_for.id
         self.last_port = last_port
+        self.shunned_port: int | None = None
         self.reason: Reason | None = None
         self.port: int | None = None
         self._facts = facts
@@ -129,3 +130,19 @@ async def test_a_closed_gate_admits_nobody() -> None:
     await until(lambda: beside.port)
     assert one.port is None
     other.close()
+
+
+async def test_a_port_that_could_not_be_listened_on_is_taken_last() -> None:
+    facts = Facts()
+    gate = gate_of(facts, ports=(10, 11))
+    first = Applicant(facts, 0, last_port=10)
+    first.shunned_port = 10
+    gate.apply(first)
+    await until(lambda: first.port is not None)
+    assert first.port == 11
+    second = Applicant(facts, 1, last_port=10)
+    second.shunned_port = 10
+    gate.apply(second)
+    await until(lambda: second.port is not None)
+    assert second.port == 10, "better than none"
+    gate.close()

@@ -76,7 +76,7 @@ def test_history_within_one_boot_and_after_another(tmp_path: Path) -> None:
     rebooted = StateDir(tmp_path, boot_id="y").load_history(NAME, 7.0)
     assert (rebooted.restarts, rebooted.ended) == (4, "chat-0.1")
     assert (rebooted.failures, rebooted.retry_at, rebooted.ready, rebooted.ready_since) == (
-        0,
+        2,
         None,
         None,
         None,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisord_cp.engines.exits import MAX_EVIDENCE, diagnose, redact
+from supervisord_cp.engines.exits import MAX_EVIDENCE, Diagnosis, diagnose, redact, with_oom_kills
 from supervisord_cp.model.instance import ExitCause
 from tests.engines.samples import labelled_lines, recorded
 
@@ -111,6 +111,25 @@ def test_an_unknown_cause_shows_the_last_error_that_is_no_consequence() -> None:
     log = f"{ERROR}ValueError: something new\n{ERROR}RuntimeError: Executor failed.\nINFO: bye\n"
     found = diagnose(1, None, log, was_ready=True)
     assert (found.cause, found.evidence) == (ExitCause.UNKNOWN, "ValueError: something new")
+
+
+@pytest.mark.parametrize(
+    ("cause", "kills", "found"),
+    [
+        (ExitCause.KILLED, 1, ExitCause.HOST_MEMORY),
+        (ExitCause.ENGINE_DEAD, 2, ExitCause.HOST_MEMORY),
+        (ExitCause.UNKNOWN, 1, ExitCause.HOST_MEMORY),
+        (ExitCause.KILLED, 0, ExitCause.KILLED),
+        (ExitCause.GPU_MEMORY, 1, ExitCause.GPU_MEMORY),
+        (ExitCause.CONFIGURATION, 1, ExitCause.CONFIGURATION),
+    ],
+)
+def test_the_oom_killer_explains_what_the_log_does_not(
+    cause: ExitCause, kills: int, found: ExitCause
+) -> None:
+    said = with_oom_kills(Diagnosis(cause=cause, evidence="line"), kills)
+    assert said.cause is found
+    assert ("OOM killer" in said.evidence) == (found is not cause)
 
 
 def test_secrets_are_not_evidence() -> None:

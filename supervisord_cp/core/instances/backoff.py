@@ -8,23 +8,37 @@ from supervisord_cp.model.instance import ExitCause
 
 
 class Retry(Value, frozen=True, kw_only=True):
-    """The waits for one cause: `first_s`, doubled with each further failure, at most `cap_s`."""
+    """How starts are tried again after one cause: `first_s`, times `growth` with each further failure, at
+    most `cap_s`."""
 
     first_s: float
     cap_s: float
+    growth: float = 2.0
+    mendable: bool = False
+    """Waiting changes little, another program, model or configuration of the node does: that ends the
+    wait, and what failed before no longer counts."""
 
 
+HOUR_S: Final = 3600.0
 USUAL: Final = Retry(first_s=1.0, cap_s=300.0)
 RETRIES: Final[Mapping[ExitCause, Retry]] = {
-    ExitCause.CONFIGURATION: Retry(first_s=10.0, cap_s=3600.0),  # will fail again until somebody mends it
+    # Tried once more, for causes are read from texts; then it fails the same way until somebody mends it.
+    ExitCause.CONFIGURATION: Retry(first_s=10.0, cap_s=HOUR_S, growth=HOUR_S, mendable=True),
     ExitCause.PORT_TAKEN: Retry(first_s=0.2, cap_s=30.0),  # the next try gets another port
-    ExitCause.KV_CACHE: Retry(first_s=10.0, cap_s=3600.0),
-    ExitCause.MODEL_ACCESS: Retry(first_s=10.0, cap_s=600.0),  # hubs come back; loops get clients banned
-    ExitCause.GPU_MEMORY: Retry(first_s=5.0, cap_s=300.0),
+    ExitCause.KV_CACHE: Retry(first_s=10.0, cap_s=HOUR_S, mendable=True),
+    # Hubs come back; loops get clients banned.
+    ExitCause.MODEL_ACCESS: Retry(first_s=10.0, cap_s=600.0, mendable=True),
+    ExitCause.GPU_MEMORY: Retry(first_s=5.0, cap_s=300.0),  # and then the gate waits until it is free
     ExitCause.GPU_FAULT: Retry(first_s=10.0, cap_s=300.0),
+    ExitCause.COLLECTIVE_HANG: Retry(first_s=5.0, cap_s=300.0),
     ExitCause.HOST_MEMORY: Retry(first_s=10.0, cap_s=300.0),
-    ExitCause.SPAWN_FAILED: Retry(first_s=2.0, cap_s=300.0),
+    ExitCause.SPAWN_FAILED: Retry(first_s=2.0, cap_s=300.0, mendable=True),
 }
+
+
+def retry_of(cause: ExitCause) -> Retry:
+    """How starts are tried again after this cause."""
+    return RETRIES.get(cause, USUAL)
 
 
 def backoff_s(cause: ExitCause, failures: int, chance: float) -> float:
@@ -32,7 +46,7 @@ def backoff_s(cause: ExitCause, failures: int, chance: float) -> float:
 
     `chance` (0 to 1) is the jitter: instances that failed together do not start together.
     """
-    retry = RETRIES.get(cause, USUAL)
-    doublings = min(max(failures, 1) - 1, 32)
-    longest = min(retry.cap_s, retry.first_s * 2.0**doublings)
+    retry = retry_of(cause)
+    steps = min(max(failures, 1) - 1, 32)
+    longest = min(retry.cap_s, retry.first_s * retry.growth**steps)
     return longest * (0.5 + 0.5 * chance)

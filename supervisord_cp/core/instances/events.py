@@ -41,6 +41,8 @@ class Spawned(Value, frozen=True, kw_only=True):
     incarnation: Incarnation
     pid: int
     stop_grace_s: float = 30.0
+    inputs: str = ""
+    """Digest of what the launch depended on besides its specification; "" is unknown."""
 
 
 class SpawnFailed(Value, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ class SpawnFailed(Value, frozen=True, kw_only=True):
 
     detail: str
     cause: ExitCause = ExitCause.SPAWN_FAILED
+    inputs: str = ""
 
 
 class Adopted(Value, frozen=True, kw_only=True):
@@ -57,6 +60,14 @@ class Adopted(Value, frozen=True, kw_only=True):
     pid: int
     launch: Launch
     stop_grace_s: float = 30.0
+    inputs: str = ""
+
+
+class InputsSeen(Value, frozen=True, kw_only=True):
+    """What a launch depends on besides its specification was looked at: program, model, node."""
+
+    inputs: str
+    """Its digest."""
 
 
 class PhaseSeen(Value, frozen=True, kw_only=True):
@@ -107,6 +118,7 @@ LifeEvent = (
     | Spawned
     | SpawnFailed
     | Adopted
+    | InputsSeen
     | PhaseSeen
     | ProbeOk
     | ProbeFailed

@@ -77,6 +77,8 @@ class Run(Value, frozen=True, kw_only=True):
     stop_grace_s: float = 30.0
     ready_since: float | None = None
     phase: Phase = Phase.SPAWNED
+    inputs: str = ""
+    """Digest of what the launch depended on besides its specification; "" is unknown."""
 
 
 class Ended(Value, frozen=True, kw_only=True):
@@ -103,6 +105,8 @@ class History(Value, frozen=True, kw_only=True):
     last: Ended | None = None
     failed: Launch | None = None
     """What the latest failure was a launch of: asking for something else starts afresh."""
+    inputs: str = ""
+    """And the digest of what that depended on besides; "" is unknown."""
     ended: Incarnation | None = None
     """The latest incarnation whose end is part of this history."""
     ready: Incarnation | None = None

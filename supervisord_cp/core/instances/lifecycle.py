@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from supervisord_cp.core.instances import effects as do
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.core.instances.announce import announcements
-from supervisord_cp.core.instances.backoff import backoff_s
 from supervisord_cp.core.instances.life import (
     DEFAULT_POLICY,
     RUNNING,
@@ -24,6 +23,7 @@ from supervisord_cp.core.instances.life import (
     Stage,
     Stopping,
 )
+from supervisord_cp.core.instances.retry import failed, looked_at, must_wait
 from supervisord_cp.model.base import Value
 from supervisord_cp.model.instance import ExitCause, Phase
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
@@ -80,7 +80,7 @@ def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: 
             if life.stage is not Stage.SPAWNING or life.asked is None:
                 return life
             ended = Ended(at=now, cause=event.cause, detail=event.detail)
-            return _failed(life, life.asked, ended, now=now, chance=chance, policy=policy)
+            return _fail(life, life.asked, ended, inputs=event.inputs, now=now, chance=chance, policy=policy)
         case ev.PhaseSeen():
             return _absorb_phase(life, event.phase)
         case ev.ProbeOk() | ev.ProbeFailed():
@@ -89,6 +89,9 @@ def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: 
             return _absorb_exit(life, event, now)
         case ev.Gone():
             return _absorb_gone(life, event, now, chance, policy)
+        case ev.InputsSeen():
+            history = looked_at(life.history, event.inputs) if life.stage is Stage.BACKOFF else life.history
+            return life if history is life.history else replace(life, history=history)
         case ev.Tick():
             return life
         case _:
@@ -116,6 +119,7 @@ def _absorb_spawned(life: Life, event: ev.Spawned, now: float) -> Life:
         launch=life.asked,
         spawned_at=now,
         stop_grace_s=event.stop_grace_s,
+        inputs=event.inputs,
     )
     history = replace(life.history, ready=None, ready_since=None)
     return replace(life, stage=Stage.STARTING, asked=None, run=run, history=history)
@@ -131,6 +135,7 @@ def _absorb_adopted(life: Life, event: ev.Adopted, now: float) -> Life:
         launch=event.launch,
         spawned_at=now,
         stop_grace_s=event.stop_grace_s,
+        inputs=event.inputs,
         ready_since=life.history.ready_since if served else None,
         phase=Phase.READY if served else Phase.SPAWNED,
     )
@@ -208,26 +213,28 @@ def _absorb_gone(life: Life, event: ev.Gone, now: float, chance: float, policy: 
         return replace(life, stage=Stage.IDLE, stopping=None, history=history)
     life = replace(life, history=replace(life.history, ended=run.incarnation))
     ended = replace(last, cause=cause, detail=event.detail)
-    return _failed(life, run.launch, ended, now=now, chance=chance, policy=policy)
+    return _fail(life, run.launch, ended, inputs=run.inputs, now=now, chance=chance, policy=policy)
 
 
-def _failed(
-    life: Life, launch: Launch, ended: Ended, *, now: float, chance: float, policy: LifePolicy
+def _fail(
+    life: Life,
+    launch: Launch,
+    ended: Ended,
+    *,
+    inputs: str,
+    now: float,
+    chance: float,
+    policy: LifePolicy,
 ) -> Life:
     """Nothing is left of a launch that ended unasked, or that never came up."""
-    history = life.history
-    since = history.ready_since
-    healthy = since is not None and ended.at - since >= policy.forgive_after_s
-    failures = 1 if healthy or launch != history.failed else history.failures + 1
-    history = replace(
-        history,
-        restarts=history.restarts + 1,
-        failures=failures,
-        retry_at=now + backoff_s(ended.cause, failures, chance),
-        last=ended,
-        failed=launch,
-        ready=None,
-        ready_since=None,
+    history = failed(
+        life.history,
+        launch,
+        ended,
+        inputs=inputs,
+        now=now,
+        chance=chance,
+        forgive_after_s=policy.forgive_after_s,
     )
     return replace(life, stage=Stage.BACKOFF, asked=None, stopping=None, history=history)
 
@@ -247,7 +254,7 @@ def _converge(life: Life, now: float, policy: LifePolicy, effects: list[do.Effec
         return life
     if stage in RUNNING:
         return _converge_running(life, now, policy, effects)
-    if stage is Stage.BACKOFF and not (life.wanted and _must_wait(life, now)):
+    if stage is Stage.BACKOFF and not (life.wanted and must_wait(life.history, life.desired, now)):
         return replace(life, stage=Stage.IDLE)
     return life
 
@@ -258,7 +265,7 @@ def _converge_idle(life: Life, now: float, effects: list[do.Effect]) -> Life:
         return replace(life, stage=Stage.ABSENT)
     if not life.wanted:
         return life
-    if _must_wait(life, now):
+    if must_wait(life.history, life.desired, now):
         return replace(life, stage=Stage.BACKOFF)
     effects.append(do.Admit(desired=life.desired))
     return replace(life, stage=Stage.ADMITTING, asked=Launch.of(life.desired), hold=NO_REASON)
@@ -295,11 +302,3 @@ def _why_unwanted(life: Life) -> ReasonCode:
 
 def _start_deadline(life: Life, run: Run) -> float:
     return run.spawned_at + life.desired.spec.start_timeout_s
-
-
-def _must_wait(life: Life, now: float) -> bool:
-    """Whether a failure still delays the next start. Asking for something else ends the wait."""
-    history = life.history
-    if history.retry_at is None or now >= history.retry_at:
-        return False
-    return history.failed is None or history.failed.serves(life.desired)

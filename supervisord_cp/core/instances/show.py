@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from supervisord_cp.core.instances.life import DEFAULT_POLICY, Ended, Launch, Life, LifePolicy, Run, Stage
+from supervisord_cp.core.instances.retry import awaits_change
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.instance import EngineLoad, InstanceState, InstanceStatus, LastExit, Phase
 from supervisord_cp.model.launch import RunState
@@ -49,8 +50,9 @@ def shown(life: Life, now: float, policy: LifePolicy = DEFAULT_POLICY) -> tuple[
             return state, Reason(code=ReasonCode.EXITED, params={"how": how(last)})
         case Stage.BACKOFF if last is not None:
             seconds = max(0.0, (life.history.retry_at or now) - now)
+            mendable = awaits_change(life.history)
             return state, Reason(
-                code=ReasonCode.BACKOFF,
+                code=ReasonCode.BACKOFF_OR_CHANGE if mendable else ReasonCode.BACKOFF,
                 params={"seconds": round(seconds, 1), "restarts": life.history.restarts, "how": how(last)},
             )
     return state, NO_REASON
