@@ -38,6 +38,7 @@ from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.fleet import FleetPart
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.prober.prober import Probe, Prober
+from supervisord_cp.prober.silent import SilentNodes
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class _Central:
         self._woken = asyncio.Event()
         self._controller.wake = self._woken.set
         self._prober = Prober(all_engines()["vllm"], clock, self._static_changed, self._static_state)
+        self._silent = SilentNodes(clock, self._controller.silent_engines)
+        self._controller.dead_for = self._silent.dead_for
         self._prometheus: PrometheusClient | None = None
         self._stopping = asyncio.Event()
         self._interrupted = False
@@ -107,7 +110,7 @@ class _Central:
         self._prober.update(self._controller.config.static_instances)
         router = self._controller.config.router
         child = RouterChild(self._path, config.state_dir, router.api_listen, self._routers.serving)
-        tasks = [asyncio.create_task(self._loop(notifier))]
+        tasks = [asyncio.create_task(self._loop(notifier)), asyncio.create_task(self._silent.run())]
         if (queries := self._queries()) is not None:
             tasks.append(asyncio.create_task(queries.run()))
         if config.start_router:

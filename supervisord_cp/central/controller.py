@@ -6,37 +6,35 @@ Level-triggered: a step can be lost, repeated or interrupted without harm.
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from msgspec.structs import replace
 
-from supervisord_cp.builtin.placers.spread import spread
 from supervisord_cp.central import fleet
 from supervisord_cp.central.capacity import capacities
+from supervisord_cp.central.departures import DEFAULT_DRAIN_S, Departures
 from supervisord_cp.central.events import EventLog
+from supervisord_cp.central.learning import learn
 from supervisord_cp.central.memory import Memory
+from supervisord_cp.central.planning import Rollouts, make_plan
 from supervisord_cp.central.publish import desired_node
 from supervisord_cp.central.queries import Result
 from supervisord_cp.central.routers import Routers
-from supervisord_cp.central.scale_view import Known, configured
+from supervisord_cp.central.scale_view import Known
 from supervisord_cp.central.scaling import Scaling
 from supervisord_cp.clock import Clock
 from supervisord_cp.config.schema import Config
-from supervisord_cp.core.scaling.drain import drained, next_turns
-from supervisord_cp.core.scaling.reconcile import Wanted, plan
-from supervisord_cp.model.assignment import Assignment, Leave, Leaving, Override
+from supervisord_cp.core.scaling.loss import Silence, lost
+from supervisord_cp.model.assignment import Assignment, Leave
 from supervisord_cp.model.base import DeploymentName, InstanceId, NodeName
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
-from supervisord_cp.model.launch import DesiredNode, Generation, RunState
+from supervisord_cp.model.launch import DesiredNode, Generation
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.router import RouterReport
-from supervisord_cp.model.scaling import Retire, ScalePlan, Start
+from supervisord_cp.model.scaling import ScalePlan, Start
 
 log = logging.getLogger(__name__)
-
-DEFAULT_DRAIN_S: Final = 300.0
 
 
 class Controller:
@@ -66,12 +64,14 @@ class Controller:
             for name, known in memory.known.items()
         }
         self.scaling = Scaling()
+        self.rollouts = Rollouts(memory, self.note)
+        self.departures = Departures(memory, routers, self.epoch, self.status, self.note)
+        self.dead_for: Callable[[NodeName], float | None] = lambda node: None
         self.send_desired: Callable[[NodeName, DesiredNode], None] = lambda node, desired: None
         self.query_results: Callable[[], Mapping[str, Result]] = dict
         self.wake: Callable[[], None] = lambda: None
         self._published: dict[NodeName, DesiredNode] = {}
         self._counter = 0
-        self._told: dict[InstanceId, tuple[int, float]] = {}
         self._settled = False
 
     # what agents say
@@ -98,7 +98,7 @@ class Controller:
         self.nodes[report.node] = after
         changed = self._note_changes(view, after) or first
         if first:
-            self._adopt(after)
+            learn(after, self.memory, self.config, self.scaling.specs(self.config), self.note)
         if changed:
             self.memory.know(after)
             self.wake()
@@ -119,41 +119,9 @@ class Controller:
             if old is None or (old.state, old.incarnation) != (status.state, status.incarnation):
                 changed = True
                 self.scaling.observe(old, status, self.clock.now())
+                if status.state is InstanceState.READY:
+                    self.rollouts.served(status.deployment, status.revision)
         return changed or before.instances.keys() != after.instances.keys()
-
-    def _adopt(self, view: fleet.NodeView) -> None:
-        """Learn a node's instances when the memory is empty: nothing that runs is removed for that."""
-        if not self.memory.fresh:
-            return
-        specs = self.scaling.specs(self.config)
-        for status in view.instances.values():
-            if status.id in self.memory.assignments or status.deployment not in specs:
-                continue
-            spec = specs[status.deployment]
-            known = self.scaling.revision(spec) == status.revision
-            self.memory.assign(
-                Assignment(
-                    id=status.id,
-                    deployment=status.deployment,
-                    node=view.name,
-                    devices=status.devices,
-                    revision=status.revision,
-                    spec=spec if known else None,
-                    run=RunState.STOPPED if status.state is InstanceState.STOPPED else RunState.RUNNING,
-                    restart=status.restart,
-                    max_concurrency=status.max_concurrency,
-                )
-            )
-            self.note("instance.learned", status.id, node=view.name)
-        self._learn_counts()
-
-    def _learn_counts(self) -> None:
-        for deployment in self.config.deployments:
-            name = DeploymentName(deployment.name)
-            count = sum(a.deployment == name and a.counts for a in self.memory.assignments.values())
-            override = self.memory.overrides.get(name)
-            if count > configured(deployment) and (override is None or override.learned):
-                self.memory.override(Override(deployment=name, replicas=count, learned=True))
 
     # the loop
 
@@ -173,14 +141,42 @@ class Controller:
         for override in self.memory.expire(self._wall()):
             self.note("deployment.override_expired", override.deployment)
         states = self.states()
-        wanted = self.scaling.decide(self.config, self.memory, self._known(states), self.events)
+        known = self._known(states)
+        wanted = self.scaling.decide(self.config, self.memory, known, self.events)
         if self.settled:
-            self._apply(self._plan(wanted, states))
-            self._give_turns(states)
-            self._progress_leaving(now)
-            self._forget_removed()
+            self._note_losses(now)
+            nodes = capacities(self.nodes, self.memory, now)
+            made = make_plan(self.config, self.memory, self.rollouts.apply(wanted, known), nodes, known)
+            self.scaling.note_unplaced(made, self.events, now)
+            self._apply(made)
+            self.departures.step(states, now)
+            self.departures.forget(self.nodes, self._published)
         self._publish_desired()
         self._publish_snapshot(now)
+
+    def _note_losses(self, now: float) -> None:
+        """Mark the places on nodes that count as lost, and unmark those that are back."""
+        holding = {a.node for a in self.memory.assignments.values()}
+        silences = [
+            Silence(node=name, silent=view.silent(now), dead_s=self.dead_for(name))
+            for name, view in self.nodes.items()
+            if name in holding
+        ]
+        already = {a.node: a.lost for a in self.memory.assignments.values()}
+        gone = lost(silences, already)
+        for name in {name for name, is_lost in already.items() if is_lost != (name in gone)}:
+            reason = Reason(code=ReasonCode.NODE_LOST, params={"node": name})
+            back = name not in gone
+            self.note(
+                "node.back" if back else "node.lost",
+                name,
+                node=name,
+                severity=Severity.INFO if back else Severity.ERROR,
+                reason=None if back else reason,
+            )
+        for assignment in list(self.memory.assignments.values()):
+            if assignment.lost != (assignment.node in gone):
+                self.memory.assign(replace(assignment, lost=assignment.node in gone))
 
     def _known(self, states: dict[InstanceId, InstanceState]) -> Known:
         return Known(
@@ -201,20 +197,6 @@ class Controller:
             for status in view.instances.values()
         }
 
-    def _plan(self, wanted: list[Wanted], states: dict[InstanceId, InstanceState]) -> ScalePlan:
-        nodes = capacities(self.nodes, self.memory, self.clock.now())
-        made = plan(wanted, tuple(self.memory.assignments.values()), states, nodes, spread)
-        self.scaling.note_unplaced(made, self.events, self.clock.now())
-        gone = {a.deployment for a in self.memory.assignments.values()} - {
-            DeploymentName(d.name) for d in self.config.deployments
-        }
-        retire = tuple(
-            Retire(instance=a.id, deployment=a.deployment, reason=Reason(code=ReasonCode.REMOVED))
-            for a in self.memory.assignments.values()
-            if a.deployment in gone and a.counts
-        )
-        return replace(made, actions=(*made.actions, *retire))
-
     def _apply(self, made: ScalePlan) -> None:
         for action in made.actions:
             if isinstance(action, Start):
@@ -231,80 +213,10 @@ class Controller:
                 )
                 self.note("instance.placed", action.instance, node=action.node)
             else:
-                self.leave(action.instance, Leave.REMOVE, action.reason, DEFAULT_DRAIN_S)
+                self.departures.begin(action.instance, Leave.REMOVE, action.reason, DEFAULT_DRAIN_S)
 
     def _concurrency(self, deployment: DeploymentName) -> int:
         return next((d.max_concurrency for d in self.config.deployments if d.name == deployment), 0)
-
-    def leave(
-        self, instance: InstanceId, to: Leave, reason: Reason, deadline_s: float, *, wait: bool = False
-    ) -> None:
-        """Begin to drain an instance towards its removal, stop or restart."""
-        assignment = self.memory.assignments[instance]
-        self._told.pop(instance, None)
-        leaving = Leaving(to=to, reason=reason, deadline_s=deadline_s, waiting=wait)
-        self.memory.assign(replace(assignment, leaving=leaving, released=False))
-        self.note(f"instance.{to.value}", instance, node=assignment.node, reason=reason)
-
-    def _give_turns(self, states: dict[InstanceId, InstanceState]) -> None:
-        waiting = {a.deployment for a in self.memory.assignments.values() if a.leaving and a.leaving.waiting}
-        for deployment in waiting:
-            mine = [a for a in self.memory.assignments.values() if a.deployment == deployment]
-            for instance in next_turns(mine, states):
-                assignment = self.memory.assignments[instance]
-                if assignment.leaving is not None:
-                    self.memory.assign(
-                        replace(assignment, leaving=replace(assignment.leaving, waiting=False))
-                    )
-
-    def _progress_leaving(self, now: float) -> None:
-        for assignment in list(self.memory.assignments.values()):
-            if not assignment.draining or assignment.released:
-                continue
-            if self._requests_done(assignment, now):
-                self._release(assignment)
-
-    def _requests_done(self, assignment: Assignment, now: float) -> bool:
-        status = self.status(assignment)
-        if status is None or not status.incarnation or not status.url:
-            return True
-        told = self._told.get(assignment.id)
-        if told is None:
-            return False
-        version, since = told
-        if assignment.leaving is not None and now - since >= assignment.leaving.deadline_s:
-            return True
-        return drained(status.incarnation, version, self.epoch, self.routers.live_reports(now))
-
-    def _release(self, assignment: Assignment) -> None:
-        leaving = assignment.leaving
-        if leaving is None:
-            return
-        self._told.pop(assignment.id, None)
-        match leaving.to:
-            case Leave.REMOVE:
-                self.memory.assign(replace(assignment, released=True))
-            case Leave.STOP:
-                self.memory.assign(replace(assignment, leaving=None, run=RunState.STOPPED))
-            case Leave.RESTART:
-                self.memory.assign(replace(assignment, leaving=None, restart=assignment.restart + 1))
-        self.note("instance.drained", assignment.id, node=assignment.node)
-
-    def _forget_removed(self) -> None:
-        for assignment in list(self.memory.assignments.values()):
-            if not assignment.released:
-                continue
-            view, published = self.nodes.get(assignment.node), self._published.get(assignment.node)
-            if view is None:
-                self.memory.unassign(assignment.id)
-            elif (
-                published is not None
-                and assignment.id in published.removals
-                and view.generation == published.generation
-                and assignment.id not in view.instances
-            ):
-                self.memory.unassign(assignment.id)
-                self.note("instance.removed", assignment.id, node=assignment.node)
 
     def _publish_desired(self) -> None:
         here: dict[NodeName, list[Assignment]] = {}
@@ -329,12 +241,18 @@ class Controller:
         for view in self.nodes.values():
             self.routers.update_node(view, self.memory.assignments, now)
         self.routers.update_deployments(self.scaling.routed(self.config, self.memory))
-        version = self.routers.publish(self.epoch)
-        for assignment in self.memory.assignments.values():
-            if assignment.draining and not assignment.released:
-                self._told.setdefault(assignment.id, (version, now))
+        self.departures.told(self.routers.publish(self.epoch), now)
 
     # looking things up
+
+    def silent_engines(self) -> dict[NodeName, list[str]]:
+        """The addresses of the engines of nodes that are silent now."""
+        now = self.clock.now()
+        return {
+            name: [status.url for status in view.instances.values() if status.url]
+            for name, view in self.nodes.items()
+            if view.silent(now)
+        }
 
     def status(self, assignment: Assignment) -> InstanceStatus | None:
         """What is observed of an assigned instance on its node."""

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from supervisord_cp.central.fleet import NodeView
-from supervisord_cp.model.assignment import Assignment, Cordon, Hold, Override
+from supervisord_cp.model.assignment import Assignment, BadRevision, Cordon, Hold, Override
 from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, InstanceId, NodeName, Value
 from supervisord_cp.model.instance import InstanceStatus
 from supervisord_cp.model.node import NodeInventory
@@ -36,6 +36,9 @@ class Memory:
         }
         self.cordons: dict[str, Cordon] = _load(store, Kind.CORDON, Cordon)
         self.holds: set[DeploymentName] = {h.deployment for h in _load(store, Kind.HOLD, Hold).values()}
+        self.bad: dict[DeploymentName, BadRevision] = {
+            b.deployment: b for b in _load(store, Kind.BAD_REVISION, BadRevision).values()
+        }
         self.known: dict[NodeName, KnownNode] = {
             NodeName(name): node for name, node in _load(store, Kind.NODE, KnownNode).items()
         }
@@ -91,6 +94,16 @@ class Memory:
     def unhold(self, deployment: DeploymentName) -> None:
         self.holds.discard(deployment)
         self._store.delete(Kind.HOLD, deployment)
+
+    def condemn(self, bad: BadRevision) -> None:
+        """Remember that a revision did not come up."""
+        self.bad[bad.deployment] = bad
+        self._store.put(Kind.BAD_REVISION, bad.deployment, _text(bad))
+
+    def absolve(self, deployment: DeploymentName) -> None:
+        """The configuration asks for another revision."""
+        if self.bad.pop(deployment, None) is not None:
+            self._store.delete(Kind.BAD_REVISION, deployment)
 
     def know(self, view: NodeView) -> None:
         """Remember a node's engines; written only when something that routing needs has changed."""

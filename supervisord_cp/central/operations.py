@@ -6,7 +6,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisord_cp.central.controller import DEFAULT_DRAIN_S, Controller
+from supervisord_cp.central.controller import Controller
+from supervisord_cp.central.departures import DEFAULT_DRAIN_S
 from supervisord_cp.errors import SupervisordError
 from supervisord_cp.model.assignment import Assignment, Cordon, Leave, Override
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName
@@ -112,11 +113,13 @@ class Operations:
         if verb == "restart":
             reason = Reason(code=ReasonCode.RESTART_ASKED)
             deadline = DEFAULT_DRAIN_S if deadline_s is None else deadline_s
-            self._c.leave(assignment.id, Leave.RESTART, reason, deadline, wait=True)
+            self._c.departures.begin(assignment.id, Leave.RESTART, reason, deadline, wait=True)
             return True
         reason = Reason(code=ReasonCode.HELD)
         usual = STOP_DEADLINE_S if verb == "stop" else DEFAULT_DRAIN_S
-        self._c.leave(assignment.id, Leave.STOP, reason, usual if deadline_s is None else deadline_s)
+        self._c.departures.begin(
+            assignment.id, Leave.STOP, reason, usual if deadline_s is None else deadline_s
+        )
         return True
 
     def _deployment(self, name: str) -> DeploymentName:

@@ -191,7 +191,7 @@ def nodes(controller: Controller) -> list[Json]:
             {
                 "name": view.name,
                 "zone": inventory.zone,
-                "state": "silent" if view.silent(now) else "connected" if view.connected else "disconnected",
+                "state": _node_state(controller, view, now),
                 "report_age_s": None if age is None else round(age, 2),
                 "cordoned": controller.memory.cordoned(view.name),
                 "advertise": inventory.advertise,
@@ -213,6 +213,14 @@ def nodes(controller: Controller) -> list[Json]:
             }
         )
     return out
+
+
+def _node_state(controller: Controller, view: fleet.NodeView, now: float) -> str:
+    if any(a.lost for a in controller.memory.assignments.values() if a.node == view.name):
+        return "lost"
+    if view.silent(now):
+        return "silent"
+    return "connected" if view.connected else "disconnected"
 
 
 def gpus(controller: Controller) -> list[Json]:

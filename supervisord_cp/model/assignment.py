@@ -42,6 +42,9 @@ class Assignment(Value, frozen=True, kw_only=True):
     released: bool = False
     """Its requests are done (or their deadline has passed): the agent may remove it."""
     max_concurrency: int = 0
+    lost: bool = False
+    """Its node is silent and its engine does not answer: replaced elsewhere where there is room, removed
+    nowhere. It counts again when its node is back."""
 
     @property
     def draining(self) -> bool:
@@ -50,8 +53,8 @@ class Assignment(Value, frozen=True, kw_only=True):
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the replicas that are wanted (one that is removed is not)."""
-        return self.leaving is None or self.leaving.to is not Leave.REMOVE
+        """Whether it is one of the replicas that are wanted (one that is removed or lost is not)."""
+        return not self.lost and (self.leaving is None or self.leaving.to is not Leave.REMOVE)
 
 
 class Override(Value, frozen=True, kw_only=True):
@@ -69,6 +72,14 @@ class Cordon(Value, frozen=True, kw_only=True):
 
     node: NodeName
     device: DeviceId | None = None
+
+
+class BadRevision(Value, frozen=True, kw_only=True):
+    """A revision that did not come up; its predecessor is wanted instead until the configuration changes."""
+
+    deployment: DeploymentName
+    revision: str
+    good: LaunchSpec
 
 
 class Hold(Value, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     HOLD = "hold"
     NODE = "node"
     KEYS = "keys"
+    BAD_REVISION = "bad_revision"
 
 
 class StorePort(Protocol):

@@ -294,3 +294,74 @@ def test_an_agent_that_is_just_connecting_is_no_event() -> None:
     world.agent()
     world.run()
     assert world.kinds("chat") == []
+
+
+def test_a_lost_node_is_replaced_where_there_is_room_and_its_surplus_drains_when_it_returns() -> None:
+    world = World(deployment(replicas=3))
+    world.agent("a"), world.agent("b"), world.agent("c")
+    router = world.router()
+    world.run(8.0, router)
+    gone = world.agents["c"]
+    dead = {"c": 0.0}
+    world.controller.dead_for = lambda node: dead.get(node)
+    gone.disconnect()
+    dead["c"] = 29.0
+    world.run(10.0, router)
+    assert len(world.agents["a"].instances) + len(world.agents["b"].instances) == 2
+    dead["c"] = 31.0
+    world.run(5.0, router)
+    assert len(world.agents["a"].instances) + len(world.agents["b"].instances) == 3
+    assert next(n["state"] for n in nodes(world.controller) if n["name"] == "c") == "lost"
+    assert "node.lost" in world.kinds("c")
+    assert len(gone.instances) == 1
+    gone.connect()
+    world.run(10.0, router)
+    assert sum(len(agent.instances) for agent in world.agents.values()) == 3
+    assert "node.back" in world.kinds("c")
+
+
+def test_many_silent_nodes_at_once_are_not_believed() -> None:
+    world = World(deployment(replicas=3))
+    for name in "abc":
+        world.agent(name)
+    world.run()
+    world.controller.dead_for = lambda node: 1000.0
+    for name in "bc":
+        world.agents[name].disconnect()
+    world.run(20.0)
+    assert sorted(world.agents["a"].instances) == ["chat-0"]
+
+
+def test_a_more_important_deployment_gets_the_place_of_a_less_important_one() -> None:
+    low = deployment("low", 2, min_residency_s=0.0)
+    world = World(low)
+    agent, router = world.agent(slots=2), world.router()
+    world.run(8.0, router)
+    world.controller.config = replace(world.config, deployments=(low, deployment("vip", 1, priority=5)))
+    world.run(8.0, router)
+    assert sorted(agent.instances) == ["low-0", "vip-0"]
+    shown = {d["name"]: d for d in deployments(world.controller)}
+    assert shown["low"]["cannot_place"][0]["reason"] == "no_free_device"
+    world.run(30.0, router)
+    assert sorted(agent.instances) == ["low-0", "vip-0"]
+
+
+def test_a_revision_that_does_not_come_up_goes_back_and_is_not_retried() -> None:
+    world = World(deployment(replicas=2))
+    agent, router = world.agent(slots=3), world.router()
+    world.run(8.0, router)
+    before = {s.revision for s in agent.instances.values()}
+    agent.starts_become = InstanceState.BACKOFF
+    world.controller.config = replace(world.config, deployments=(deployment(replicas=2, args={"x": 1}),))
+    world.run(3.0, router)
+    broken = next(n for n, s in agent.instances.items() if s.revision not in before)
+    agent.instances[broken] = replace(agent.instances[broken], restarts=3)
+    world.run(20.0, router)
+    assert {s.revision for s in agent.instances.values()} == before
+    assert router.routable() == ["chat-0", "chat-1"]
+    assert "deployment.rolled_back" in world.kinds("chat")
+    agent.starts_become = InstanceState.READY
+    world.controller.config = replace(world.config, deployments=(deployment(replicas=2, args={"x": 2}),))
+    world.run(20.0, router)
+    assert {s.revision for s in agent.instances.values()} != before
+    assert len(router.routable()) == 2

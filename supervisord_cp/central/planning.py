@@ -1,0 +1,117 @@
+"""What is to be done next: reconciliation, who yields to whom, roll-outs that go back."""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from supervisord_cp.builtin.placers.spread import spread
+from supervisord_cp.central.memory import Memory
+from supervisord_cp.central.scale_view import Known, configured
+from supervisord_cp.config.schema import Config, DeploymentConfig
+from supervisord_cp.core.scaling.arbitrate import Claim, Tenant, preempt
+from supervisord_cp.core.scaling.placement import NodeCapacity
+from supervisord_cp.core.scaling.reconcile import Wanted, plan
+from supervisord_cp.core.scaling.rollback import failed_revision
+from supervisord_cp.model.assignment import Assignment
+from supervisord_cp.model.base import DeploymentName, InstanceId
+from supervisord_cp.model.event import Severity
+from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.launch import revision_of
+from supervisord_cp.model.reason import Reason, ReasonCode
+from supervisord_cp.model.scaling import Retire, ScalePlan
+
+Note = Callable[..., None]
+
+
+def make_plan(
+    config: Config, memory: Memory, wanted: list[Wanted], nodes: list[NodeCapacity], known: Known
+) -> ScalePlan:
+    """The next actions for the whole fleet."""
+    assignments = tuple(memory.assignments.values())
+    made = plan(wanted, assignments, known.states, nodes, spread)
+    actions = list(made.actions)
+    configured_names = {DeploymentName(d.name) for d in config.deployments}
+    for assignment in assignments:
+        if assignment.deployment not in configured_names and assignment.counts:
+            reason = Reason(code=ReasonCode.REMOVED)
+            actions.append(Retire(instance=assignment.id, deployment=assignment.deployment, reason=reason))
+    if made.unplaced:
+        actions += _make_room(config, made, wanted, assignments, nodes, known)
+    return replace(made, actions=tuple(actions))
+
+
+def _make_room(
+    config: Config,
+    made: ScalePlan,
+    wanted: list[Wanted],
+    assignments: tuple[Assignment, ...],
+    nodes: list[NodeCapacity],
+    known: Known,
+) -> tuple[Retire, ...]:
+    unplaced = {item.deployment for item in made.unplaced}
+    retiring = {a.instance for a in made.actions if isinstance(a, Retire)}
+    return preempt(
+        [item for item in wanted if item.deployment in unplaced],
+        [_tenant(a, known) for a in assignments if a.id not in retiring],
+        nodes,
+        {DeploymentName(d.name): _claim(d) for d in config.deployments},
+    )
+
+
+def _claim(deployment: DeploymentConfig) -> Claim:
+    return Claim(
+        priority=deployment.priority,
+        floor=0 if deployment.autoscale is None else configured(deployment),
+        min_residency_s=deployment.min_residency_s,
+    )
+
+
+def _tenant(assignment: Assignment, known: Known) -> Tenant:
+    found = known.statuses.get(assignment.id)
+    if found is None:
+        return Tenant(assignment=assignment, serving=False)
+    load = found[1].load
+    return Tenant(
+        assignment=assignment,
+        serving=known.states.get(assignment.id) in (InstanceState.READY, InstanceState.UNKNOWN),
+        ready_s=found[1].uptime_s,
+        requests=0 if load is None else (load.running or 0) + (load.waiting or 0),
+    )
+
+
+class Rollouts:
+    """Which revisions have served, and which are given up."""
+
+    def __init__(self, memory: Memory, note: Note) -> None:
+        self._memory = memory
+        self._note = note
+        self._proven: dict[DeploymentName, set[str]] = {}
+
+    def served(self, deployment: DeploymentName, revision: str) -> None:
+        """A replica of this revision has become ready."""
+        self._proven.setdefault(deployment, set()).add(revision)
+
+    def apply(self, wanted: list[Wanted], known: Known) -> list[Wanted]:
+        """What is wanted, with revisions that did not come up replaced by their predecessors."""
+        return [self._one(item, known) for item in wanted]
+
+    def _one(self, item: Wanted, known: Known) -> Wanted:
+        revision = revision_of(item.spec)
+        bad = self._memory.bad.get(item.deployment)
+        if bad is not None and bad.revision != revision:
+            self._memory.absolve(item.deployment)
+            bad = None
+        if bad is None:
+            mine = [a for a in self._memory.assignments.values() if a.deployment == item.deployment]
+            proven = frozenset(self._proven.get(item.deployment, ()))
+            bad = failed_revision(mine, revision, _failures(mine, known), proven)
+            if bad is not None:
+                self._memory.condemn(bad)
+                reason = Reason(code=ReasonCode.ROLLED_BACK, params={"revision": revision})
+                self._note("deployment.rolled_back", item.deployment, severity=Severity.ERROR, reason=reason)
+        return item if bad is None else replace(item, spec=bad.good)
+
+
+def _failures(mine: list[Assignment], known: Known) -> dict[InstanceId, int]:
+    found = {a.id: known.statuses.get(a.id) for a in mine}
+    return {name: entry[1].restarts for name, entry in found.items() if entry is not None}
