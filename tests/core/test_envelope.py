@@ -42,6 +42,7 @@ def proposal(replicas: float | None) -> ScaleProposal:
         ([2], {"gpus_per_replica": 2, "gpus_left": 5}, 2, ReasonCode.NONE),
         ([4], {"gpus_left": -3}, 0, ReasonCode.GPU_BUDGET),
         ([4], {"gpus_per_replica": 2, "gpu_share": 6}, 3, ReasonCode.GPU_SHARE),
+        ([4], {"gpus_per_replica": 0, "gpus_left": 0}, 4, ReasonCode.NONE),
         ([4], {"gpu_share": 3, "gpus_left": 2}, 2, ReasonCode.GPU_BUDGET),
         (
             [4],

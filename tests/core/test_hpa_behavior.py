@@ -1,8 +1,10 @@
 """Conformance with `behavior` of Kubernetes' HPA v2: windows, rates, several metrics, bounds."""
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from supervisord_cp.config.schema import BehaviorConfig, ScalingPolicy, ScalingRules
 from supervisord_cp.core.scaling.behavior import down_limit, stabilized, up_limit
 from supervisord_cp.core.scaling.envelope import decide
 from supervisord_cp.model.reason import ReasonCode
@@ -14,6 +16,7 @@ from supervisord_cp.model.scaling import (
     ScaleHistory,
     ScaleLimits,
     SelectPolicy,
+    Tolerance,
 )
 from tests.core.scaling_kit import BUSY, FREE, START, at, behavior, percent, pods, proposal, view
 
@@ -235,3 +238,20 @@ def test_a_change_that_was_cut_by_the_budget_is_recorded_as_it_was_made() -> Non
     later = replace(at(seen, 10), wanted=3, ready=3)
     decision, _ = decide(later, [proposal(50)], ScaleLimits(behavior=rules), history)
     assert decision.wanted == 5
+
+
+def test_what_a_configuration_says_is_taken_as_it_is() -> None:
+    written = BehaviorConfig(
+        scale_up=ScalingRules(tolerance=0.2, select_policy="Min"),
+        scale_down=ScalingRules(
+            stabilization_window_s=60.0,
+            policies=(ScalingPolicy(type="Percent", value=50, period_s=30.0),),
+        ),
+    )
+    rules = msgspec.convert(written, Behavior, from_attributes=True)
+    assert rules == Behavior(
+        scale_up=DirectionRules(tolerance=0.2, select_policy=MIN),
+        scale_down=DirectionRules(stabilization_window_s=60.0, policies=(percent(50, 30.0),)),
+    )
+    assert rules.tolerance == Tolerance(up=0.2, down=0.1)
+    assert msgspec.convert(BehaviorConfig(), Behavior, from_attributes=True) == Behavior()

@@ -1,6 +1,6 @@
 """hpa: the horizontal pod autoscaler of Kubernetes (v2), over PromQL results and built-in signals."""
 
-from typing import Annotated, Final, assert_never
+from typing import Annotated, Final
 
 from msgspec import Meta
 
@@ -149,8 +149,6 @@ def _read(where: ScaleView | ReplicaView, params: HpaParams) -> Signal:
             return where.query(params.query) if params.query else where.signal(params.metric)
         case ReplicaView():
             return (where.queries if params.query else where.signals).get(params.metric, Signal())
-        case _:
-            assert_never(where)
 
 
 def _settled(signal: Signal, view: ScaleView, params: HpaParams) -> Signal:

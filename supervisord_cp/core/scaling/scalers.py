@@ -48,11 +48,8 @@ def bind(use: PolicyUse, known: Mapping[str, PolicySpec]) -> Scaler:
 
 
 def _parameters(type_: type) -> list[str]:
-    match msgspec.inspect.type_info(type_):
-        case msgspec.inspect.StructType(fields=fields) | msgspec.inspect.DataclassType(fields=fields):
-            return [field.encode_name for field in fields]
-        case _:
-            return []
+    """The names of the fields of a struct or dataclass."""
+    return [field.encode_name for field in getattr(msgspec.inspect.type_info(type_), "fields", ())]
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
