@@ -14,9 +14,8 @@
  *
  * A figure that a line leaves out is "not supported". `open` fails the call that hands out the handle, `error` every
  * call on it. A process holds its memory as long as it lives, and `lag_ms` after that, as drivers do; it is listed only
- * while it lives. `hang` blocks the calling thread for good, `broken` fails a call on whatever
- * device. An `xid` line that is added is an event for every event set
- * with its GPU that exists by then.
+ * while it lives. `hang` blocks the calling thread for good, `broken` fails a call on whatever device. An `xid` line that
+ * is added is an event for the event set that exists by then.
  */
 #include <stdio.h>
 #include <stdlib.h>
