@@ -1,0 +1,93 @@
+"""From registered instances, and what probes say of them, to the snapshot that the router's core serves."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from msgspec.structs import replace
+
+from supervisord_cp.config.schema import StaticInstanceConfig
+from supervisord_cp.model.base import DeploymentName, Incarnation, NodeName, Value
+from supervisord_cp.model.fleet import (
+    FleetPart,
+    FleetSnapshot,
+    PolicyUse,
+    RoutedDeployment,
+    RoutedInstance,
+)
+from supervisord_cp.sdk.types import ExecutionInstance
+
+
+class Policies(Value, frozen=True, kw_only=True):
+    """Those of every deployment."""
+
+    scheduler: PolicyUse
+    router: tuple[PolicyUse, ...]
+
+
+class Incarnations:
+    """Which process is behind each instance, as far as can be told from its address and its start time.
+
+    Learning the start time of a process that was there before does not make it another one.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, str, int]] = {}
+
+    def of(self, instance: RoutedInstance) -> Incarnation:
+        """The incarnation of a probed instance; it changes with its address and with a restart."""
+        started = instance.incarnation.removeprefix(f"{instance.id}.")
+        url, before, count = self._known.get(instance.id, (instance.url, "static", 0))
+        if url != instance.url or (before != "static" and started != before):
+            count += 1
+        self._known[instance.id] = (instance.url, started, count)
+        return Incarnation(f"{instance.id}.{count}")
+
+    def keep(self, present: Collection[str]) -> None:
+        """Forget where the others were; an instance that comes back later under such a name is a new one."""
+        for name in self._known.keys() - set(present):
+            _, _, count = self._known[name]
+            self._known[name] = ("", "static", count)
+
+
+def static_config(instance: ExecutionInstance) -> StaticInstanceConfig:
+    """What the prober needs to know."""
+    return StaticInstanceConfig(
+        id=instance.instance_id,
+        deployment=instance.model_name,
+        url=instance.url,
+        zone=instance.zone,
+        gpus=instance.gpus,
+        weight=instance.weight,
+        max_concurrency=instance.max_concurrent_requests,
+        cost_per_gpu_hour=instance.cost_per_gpu_hour,
+    )
+
+
+def snapshot(
+    version: int,
+    instances: Mapping[str, ExecutionInstance],
+    probed: Iterable[RoutedInstance],
+    incarnations: Incarnations,
+    policies: Policies,
+) -> FleetSnapshot:
+    """One deployment per model. `probed` are the instances as the prober has them."""
+    models = dict.fromkeys(instance.model_name for instance in instances.values())
+    routed = tuple(
+        replace(one, incarnation=incarnations.of(one), node=NodeName(instances[one.id].host))
+        for one in probed
+        if one.id in instances
+    )
+    return FleetSnapshot(
+        epoch="sdk",
+        version=version,
+        deployments=tuple(
+            RoutedDeployment(
+                name=DeploymentName(model),
+                names=(model,),
+                router=policies.router,
+                scheduler=policies.scheduler,
+                wakes=False,
+            )
+            for model in models
+        ),
+        parts=(FleetPart(node=NodeName(""), instances=routed),),
+    )
