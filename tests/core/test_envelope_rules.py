@@ -95,6 +95,13 @@ def test_idle_time_begins_anew_with_each_request() -> None:
     assert wanted == [1, 1, 1, 1, 0]
 
 
+def test_idle_time_is_not_measured_on_another_clock() -> None:
+    seen = view(low=0, wanted=1, ready=1, signals=IDLE)
+    _, history = decide(at(seen, 5000), [proposal(0)], ScaleLimits(), ScaleHistory())
+    _, history = decide(seen, [proposal(0)], ScaleLimits(), history)
+    assert history.idle_since_s == START
+
+
 def test_several_replicas_go_down_to_the_last_one_first() -> None:
     made = decided(view(low=0, wanted=5, ready=5, signals=IDLE), proposal(0))
     assert (made.wanted, codes(made)) == (1, [ReasonCode.IDLE_WAIT])

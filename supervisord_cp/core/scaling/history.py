@@ -98,4 +98,4 @@ def _carried(history: ScaleHistory, view: ScaleView) -> Carried | None:
 def _idle_since(history: ScaleHistory, view: ScaleView) -> float | None:
     if not is_idle(view):
         return None
-    return view.now_s if history.idle_since_s is None else history.idle_since_s
+    return view.now_s if history.idle_since_s is None else min(history.idle_since_s, view.now_s)
