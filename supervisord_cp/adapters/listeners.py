@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
@@ -38,6 +39,22 @@ def listener_of(port: int) -> str:
         if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
             return f"{one.pid} ({_command(one.pid)})"
     return ""
+
+
+def listens(pids: Iterable[int], port: int) -> bool | None:
+    """Whether one of these processes listens on the port; None when that cannot be seen (another user's)."""
+    unseen = False
+    for pid in pids:
+        try:
+            connections = psutil.Process(pid).net_connections(kind="tcp")
+        except psutil.AccessDenied:
+            unseen = True
+        except psutil.NoSuchProcess:
+            continue
+        else:
+            if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections):
+                return True
+    return None if unseen else False
 
 
 def _command(pid: int) -> str:

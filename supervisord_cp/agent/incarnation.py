@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from msgspec.structs import replace
 
+from supervisord_cp.adapters.listeners import listener_of, listens
 from supervisord_cp.adapters.oom import OomWatch
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.launch import RunNotes
@@ -18,7 +19,8 @@ from supervisord_cp.core.instances import events as ev
 from supervisord_cp.engines.base import Engine
 from supervisord_cp.engines.exits import Diagnosis, diagnose, with_oom_kills
 from supervisord_cp.model.instance import EngineLoad, ExitCause
-from supervisord_cp.model.reason import NO_REASON
+from supervisord_cp.model.launch import EngineKind
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 from supervisord_cp.ports.process import EngineProcess, ExitStatus
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ class Watcher:
     clock: Clock
     boot_id: str
     oom: OomWatch
+    listens: Callable[[Iterable[int], int], bool | None] = listens
+    """Whether one of these processes listens on a port; None: unknown."""
 
 
 class RunningIncarnation:
@@ -153,6 +157,8 @@ class RunningIncarnation:
         path = self._engine.ready_path(self.notes.desired.spec)
         while True:
             wrong = await self._watcher.http.health(self.notes.url, path, self.notes.api_key)
+            if wrong == NO_REASON and not self._served:
+                wrong = await asyncio.to_thread(self._who_answers)
             if wrong == NO_REASON:
                 self._served = True
                 self._deliver(ev.ProbeOk())
@@ -161,6 +167,24 @@ class RunningIncarnation:
             self.asked.set()
             self._watcher.oom.look()
             await asyncio.sleep(SERVING_S if self._served else STARTING_S)
+
+    def _who_answers(self) -> Reason:
+        """NO_REASON, unless somebody else listens on our port and answers in the engine's place.
+
+        A container runtime listens on behalf of a `command` engine, so of those nothing is known.
+        """
+        port, record = self.notes.port, self.process.record
+        if self.notes.desired.spec.engine is EngineKind.COMMAND:
+            return NO_REASON
+        # the main process first: it is nearly always the one
+        tree = (record.pid, *self.process.survivors())
+        if self._watcher.listens(tree, port) is not False:
+            return NO_REASON
+        reason = Reason(
+            code=ReasonCode.PORT_OF_STRANGER, params={"port": port, "holder": listener_of(port) or "?"}
+        )
+        log.warning("%s is not ready: %s", record.incarnation, render(reason))
+        return reason
 
     async def _watch_load(self) -> None:
         while True:

@@ -21,6 +21,7 @@ class ReasonCode(StrEnum):
     EXECUTABLE_MISSING = "executable_missing"
     HEALTH_FAILED = "health_failed"
     HEALTH_TIMEOUT = "health_timeout"
+    PORT_OF_STRANGER = "port_of_stranger"
     STALLED = "stalled"
     START_DEADLINE = "start_deadline"
     UNKILLABLE = "unkillable"
@@ -129,6 +130,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.EXECUTABLE_MISSING: "{executable} cannot be run: {error}",
     ReasonCode.HEALTH_FAILED: "health check answers {status}",
     ReasonCode.HEALTH_TIMEOUT: "health check does not answer",
+    ReasonCode.PORT_OF_STRANGER: "on port {port} another process answers: {holder}",
     ReasonCode.STALLED: "requests run but no token was made for {seconds} s",
     ReasonCode.START_DEADLINE: "not ready after {seconds} s",
     ReasonCode.UNKILLABLE: "process {pid} does not die of SIGKILL",

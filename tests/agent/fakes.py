@@ -216,7 +216,9 @@ class Parts:
     refusing: asyncio.Event
     """While set, messages are not taken."""
     taken_ports: set[int] = field(default_factory=set)
-    """Ports on which strangers listen."""
+    """Ports that are not free when a start is admitted."""
+    stranger_ports: set[int] = field(default_factory=set)
+    """Ports on which somebody else answers than the engine."""
     counter: int = 0
 
     @property
@@ -275,6 +277,7 @@ def assembled(
         environ=environ or {"PATH": "/bin"},
     )
     taken_ports: set[int] = set()
+    stranger_ports: set[int] = set()
     gate = Gate(
         roster,
         ports=agent.ports,
@@ -292,6 +295,7 @@ def assembled(
             clock=clock,
             boot_id=BOOT,
             oom=OomWatch(clock, folder / "vmstat"),
+            listens=lambda pids, port: None if port not in stranger_ports else False,
         ),
         state=state,
     )
@@ -319,6 +323,7 @@ def assembled(
         refused=refused,
         refusing=refusing,
         taken_ports=taken_ports,
+        stranger_ports=stranger_ports,
     )
     keep = asyncio.get_running_loop().create_task(node.keep())
     try:
