@@ -7,7 +7,7 @@ from supervisord_cp.agent.instance import Instance
 from supervisord_cp.core.instances.admission import Occupancy
 from supervisord_cp.core.instances.life import LOADING
 from supervisord_cp.model.base import DeviceId, InstanceId
-from supervisord_cp.model.gpu import Gpu
+from supervisord_cp.model.gpu import Gpu, GpuHealth
 from supervisord_cp.model.launch import Generation
 from supervisord_cp.ports.gpu import GpuPort
 
@@ -52,8 +52,16 @@ class Roster:
         return {gpu.uuid: gpu for gpu in self._gpu.read().gpus or ()}
 
     def device_indexes(self) -> dict[DeviceId, int]:
-        """NVML's numbers of the GPUs."""
-        return {gpu.uuid: gpu.index for gpu in self._gpu.read().gpus or ()}
+        """NVML's numbers of the GPUs, as long as CUDA numbers them in the same way; else none.
+
+        A lost GPU, or one in MIG mode, shifts one count and not the other. Without numbers engines are
+        pinned by UUID, which names one GPU whatever happens.
+        """
+        gpus = self._gpu.read().gpus or ()
+        plain = all(gpu.parent is None and gpu.health is not GpuHealth.LOST for gpu in gpus)
+        if not plain or sorted(gpu.index for gpu in gpus) != list(range(len(gpus))):
+            return {}
+        return {gpu.uuid: gpu.index for gpu in gpus}
 
     def ports_in_use(self) -> set[int]:
         """Ports on which engines may listen."""

@@ -10,15 +10,17 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from supervisord_cp.core.instances.gpu_health import GpuRecord
 from supervisord_cp.core.instances.intake import Book
 from supervisord_cp.core.instances.life import History
 from supervisord_cp.errors import UsageError
-from supervisord_cp.model.base import InstanceId, Value
+from supervisord_cp.model.base import DeviceId, InstanceId, Value
 
 log = logging.getLogger(__name__)
 
 BOOK: Final = "desired.json"
 HISTORIES: Final = "histories"
+GPUS: Final = "gpus.json"
 LOCK: Final = "agent.lock"
 
 
@@ -27,6 +29,13 @@ class _KeptHistory(Value, frozen=True, kw_only=True):
 
     boot_id: str
     history: History
+
+
+class _KeptGpus(Value, frozen=True, kw_only=True):
+    """A reboot is what ill GPUs need: their records end with the boot."""
+
+    boot_id: str
+    gpus: dict[DeviceId, GpuRecord]
 
 
 class StateDir:
@@ -98,6 +107,25 @@ class StateDir:
             _replace(self._history(instance), msgspec.json.encode(kept), durable=False)
         except OSError as error:
             log.warning("history of %s cannot be written: %s", instance, error)
+
+    def load_gpus(self) -> dict[DeviceId, GpuRecord]:
+        """What was known of the GPUs' health in this boot."""
+        try:
+            kept = msgspec.json.decode((self.path / GPUS).read_bytes(), type=_KeptGpus)
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("what was known of GPUs begins anew: %s", error)
+            return {}
+        return kept.gpus if kept.boot_id == self._boot_id else {}
+
+    def save_gpus(self, records: dict[DeviceId, GpuRecord]) -> None:
+        """Quick; a power cut may lose it, and ends it anyway."""
+        kept = _KeptGpus(boot_id=self._boot_id, gpus=records)
+        try:
+            _replace(self.path / GPUS, msgspec.json.encode(kept), durable=False)
+        except OSError as error:
+            log.warning("the health of GPUs cannot be written: %s", error)
 
     def forget(self, instance: InstanceId) -> None:
         """Remove what is kept of an instance."""

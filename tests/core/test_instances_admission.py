@@ -56,11 +56,14 @@ def card(used: float | None, total: float | None = 80.0, health: GpuHealth = Gpu
         (ask(loading=1), "waiting: 1 starts at a time on this node"),
         (ask(loading=1, max_loading=2), ""),
         (ask(gpu=card(8.0)), ""),
-        (ask(gpu=card(8.5)), "waiting for 72.0 GiB of GPU memory, 71.5 GiB free"),
+        (
+            ask(gpu=card(8.5)),
+            "waiting for 72.0 GiB of GPU memory, 71.5 GiB free; held by no process that the driver lists",
+        ),
         (ask(gpu=card(40.0), args={"gpu-memory-utilization": 0.5}), ""),
         (
             ask(gpu=card(41.0), args={"gpu-memory-utilization": 0.5}),
-            "waiting for 40.0 GiB of GPU memory, 39.0 GiB free",
+            "waiting for 40.0 GiB of GPU memory, 39.0 GiB free; held by no process that the driver lists",
         ),
         (ask(gpu=card(None)), ""),
         (ask(gpu=card(79.0, total=None)), ""),

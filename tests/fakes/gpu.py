@@ -2,7 +2,7 @@
 
 import msgspec
 
-from supervisord_cp.adapters.nvml_lines import ProbeLine, Sample, Unreadable, fold, view
+from supervisord_cp.adapters.nvml_lines import ProbeLine, Sample, Unreadable, Xid, fold, view
 from supervisord_cp.clock import Clock
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, GpuHealth, Holder
@@ -26,6 +26,7 @@ class FakeGpu:
         self._gpus = {gpu.uuid: gpu for gpu in gpus}
         self._unreadable: dict[DeviceId, Unreadable] = {}
         self._known: dict[DeviceId, Sample] | None = None
+        self._xids: list[Xid] = []
         self._started = False
         self._silent = False
 
@@ -37,9 +38,9 @@ class FakeGpu:
 
     def read(self) -> GpuReading:
         if self._started and not self._silent:
-            self._known = fold(
-                self._known or {}, ProbeLine(gpus=tuple(self._gpus.values())), self._clock.now()
-            )
+            line = ProbeLine(gpus=tuple(self._gpus.values()), xids=tuple(self._xids))
+            self._xids.clear()
+            self._known = fold(self._known or {}, line, self._clock.now())
         if self._known is None:
             return GpuReading(gpus=None, reason=self._reason())
         return GpuReading(gpus=view(self._known, self._clock.now(), STALE_AFTER_S), reason=self._reason())
@@ -70,6 +71,10 @@ class FakeGpu:
         """Add a GPU, or replace what is said of it."""
         self._unreadable.pop(one.uuid, None)
         self._gpus[one.uuid] = one
+
+    def xid(self, uuid: DeviceId, code: int) -> None:
+        """The driver reports an error."""
+        self._xids.append(Xid(gpu=uuid, code=code))
 
     def silence(self) -> None:
         """The driver answers no more."""

@@ -6,10 +6,12 @@ from typing import Final
 from supervisord_cp.model.base import DeviceId, InstanceId, Value
 from supervisord_cp.model.gpu import Gpu, GpuHealth
 from supervisord_cp.model.launch import DesiredInstance, EngineKind
-from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 
 DEFAULT_MEMORY_SHARE: Final = 0.9
 """vLLM's own default of `gpu-memory-utilization`."""
+UNUSABLE: Final = frozenset({GpuHealth.QUARANTINED, GpuHealth.LOST})
+HOLDERS_SHOWN: Final = 3
 
 
 class Occupancy(Value, frozen=True, kw_only=True):
@@ -45,8 +47,9 @@ def admission(
         gpu = gpus.get(device)
         if gpu is None:
             continue
-        if gpu.health is GpuHealth.LOST:
-            return _awaiting_device(f"{device}, which is lost")
+        if gpu.health in UNUSABLE:
+            why = render(gpu.health_reason)
+            return _awaiting_device(f"{device}, which is {gpu.health}" + (f" ({why})" if why else ""))
         if (short := _memory(desired, gpu)) is not NO_REASON:
             return short
     if max_loading > 0 and occupancy.loading >= max_loading:
@@ -68,8 +71,26 @@ def _memory(desired: DesiredInstance, gpu: Gpu) -> Reason:
     needed, free = share * gpu.memory_total, gpu.memory_total - gpu.memory_used
     if free >= needed:
         return NO_REASON
-    params: dict[str, str | int | float] = {"needed": _gib(needed), "free": _gib(free), "gpu": gpu.uuid}
+    params: dict[str, str | int | float] = {
+        "needed": _gib(needed),
+        "free": _gib(free),
+        "gpu": gpu.uuid,
+        "holders": _holders(gpu),
+    }
     return Reason(code=ReasonCode.AWAITING_MEMORY, params=params)
+
+
+def _holders(gpu: Gpu) -> str:
+    """The processes that hold most of it."""
+    if not gpu.holders:
+        return "no process that the driver lists"
+    most = sorted(gpu.holders, key=lambda holder: -holder.bytes)[:HOLDERS_SHOWN]
+    words = [
+        f"{holder.instance or f'pid {holder.pid}'} ({holder.owner or '?'}, {_gib(holder.bytes)})"
+        for holder in most
+    ]
+    more = len(gpu.holders) - len(most)
+    return ", ".join(words) + (f" and {more} more" if more else "")
 
 
 def _gib(amount: float) -> str:
