@@ -20,9 +20,11 @@ from supervisord_cp.adapters.oom import OomWatch
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.adapters.tokens import TokenFile, read_token
 from supervisord_cp.agent.backend import EngineSide, engine_side
+from supervisord_cp.agent.capsules import Capsules, read_capsule
 from supervisord_cp.agent.devices import NoGpus, identify
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gate import Gate
+from supervisord_cp.agent.gpu_timeline import GpuTimeline
 from supervisord_cp.agent.incarnation import Watcher
 from supervisord_cp.agent.instance import Tools
 from supervisord_cp.agent.inventory import inventory_of, on_loopback
@@ -31,6 +33,7 @@ from supervisord_cp.agent.listener import Listener, tokens_of
 from supervisord_cp.agent.logs import LINES, read_log
 from supervisord_cp.agent.metrics import AgentCollector, page
 from supervisord_cp.agent.node import Node
+from supervisord_cp.agent.post_mortem import Coroner
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Identity, Roster
 from supervisord_cp.agent.state import StateDir, boot_id
@@ -142,6 +145,8 @@ class _Agent:
             environ=outside.engines.environ,
             cwd=outside.engines.cwd,
         )
+        self._timeline = GpuTimeline(outside.gpu, outside.clock)
+        self._capsules = Capsules(agent.state_dir)
         self._link = CentralLink(
             url=agent.central,
             path=m.AGENT_PATH,
@@ -183,6 +188,8 @@ class _Agent:
                 clock=outside.clock,
                 boot_id=outside.boot_id,
                 oom=OomWatch(outside.clock),
+                timeline=self._timeline,
+                coroner=Coroner(self._capsules, self._launcher.secrets),
             ),
             state=outside.state,
         )
@@ -243,6 +250,7 @@ class _Agent:
 
         def beat() -> None:
             nonlocal last, said
+            self._timeline.sample()
             now, summary = self._outside.clock.now(), self._summary()
             if interval_s is not None and now - last >= interval_s / 2:
                 last = now
@@ -296,11 +304,13 @@ class _Agent:
                 )
 
     def _on_call(self, method: str, params: dict[str, str | int | float | bool | None]) -> AsyncIterator[str]:
-        if method != "logs":
+        if method not in ("logs", "capsule"):
             raise LookupError(f"agents know no method {method}")
         instance = self._roster.instances.get(InstanceId(str(params.get("instance"))))
         if instance is None:
             raise LookupError(f"no instance {params.get('instance')} on this node")
+        if method == "capsule":
+            return read_capsule(self._capsules, instance.id)
         lines = params.get("lines")
         return read_log(
             self._launcher.log_path(instance.id),

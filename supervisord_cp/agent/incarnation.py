@@ -12,13 +12,14 @@ from msgspec.structs import replace
 from supervisord_cp.adapters.listeners import listener_of, listens
 from supervisord_cp.adapters.oom import OomWatch
 from supervisord_cp.agent.engine_http import EngineHttp
+from supervisord_cp.agent.gpu_timeline import GpuTimeline
 from supervisord_cp.agent.launch import RunNotes
-from supervisord_cp.agent.log_files import LogFollower, tail_text
+from supervisord_cp.agent.log_files import LogFollower
+from supervisord_cp.agent.post_mortem import Coroner, End
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.engines.base import Engine
-from supervisord_cp.engines.exits import Diagnosis, diagnose, with_oom_kills
-from supervisord_cp.model.instance import EngineLoad, ExitCause
+from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
 from supervisord_cp.model.launch import EngineKind
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 from supervisord_cp.ports.process import EngineProcess, ExitStatus
@@ -29,8 +30,8 @@ STARTING_S: Final = 0.2
 """Between two questions whether a starting engine serves."""
 SERVING_S: Final = 1.0
 """Between two health checks, and between two readings of the metrics, of an engine that serves."""
-TAIL: Final = 256 * 1024
-"""Bytes at the end of a log that say why an engine ended."""
+POST_MORTEM_S: Final = 10.0
+"""How long it may take to find out why an engine ended, before it is started again without knowing."""
 
 Deliver = Callable[[ev.LifeEvent], None]
 
@@ -45,6 +46,8 @@ class Watcher:
     oom: OomWatch
     listens: Callable[[Iterable[int], int], bool | None] = listens
     """Whether one of these processes listens on a port; None: unknown."""
+    timeline: GpuTimeline
+    coroner: Coroner
 
 
 class RunningIncarnation:
@@ -70,6 +73,11 @@ class RunningIncarnation:
         self._watcher = watcher
         self._deliver = deliver
         self._served = served
+        self._phase = Phase.SPAWNED
+        self._seen = False
+        """Whether it was alive when it began to be watched."""
+        self._fault: ExitCause | None = None
+        self._fault_why = ""
         self._load: EngineLoad | None = None
         self._loaded_at = 0.0
         self._probes: list[asyncio.Task[None]] = []
@@ -83,6 +91,7 @@ class RunningIncarnation:
         if self.process.exited.done():
             self.asked.set()
             return
+        self._seen = True
         self._probe(self._watch_health)
         if self._engine.metrics_path:
             self._probe(self._watch_load)
@@ -95,6 +104,11 @@ class RunningIncarnation:
         if self._end is not None:
             self._end.cancel()
         self.process.close()
+
+    async def stop(self, grace_s: float, *, fault: ExitCause | None = None, why: str = "") -> None:
+        """Ask for the end; see `EngineProcess.stop`. `fault`: it is ended for this cause."""
+        self._fault, self._fault_why = fault, why
+        await self.process.stop(grace_s=grace_s)
 
     def load(self) -> EngineLoad | None:
         """What its metrics said last, with the age of that."""
@@ -123,7 +137,7 @@ class RunningIncarnation:
 
     async def _watch_end(self) -> None:
         status = await asyncio.shield(self.process.exited)
-        oom_kills = self._watcher.oom.recent() if self._probes else 0  # only of an end that was seen
+        oom_kills = self._watcher.oom.recent() if self._seen else 0
         self._end_probes()
         self._load = None
         requested = status.requested or self._not_its_fault()
@@ -131,7 +145,7 @@ class RunningIncarnation:
             ev.Exited(code=status.code, signal=status.signal, requested=requested, age_s=status.age_s)
         )
         await self.process.gone()
-        gone = await asyncio.to_thread(self._why, status, oom_kills)
+        gone = await self._why(status, oom_kills, asked=requested)
         self.process.close()
         self._deliver(gone)
 
@@ -140,16 +154,27 @@ class RunningIncarnation:
         record = self.process.record
         return record.boot_id != self._watcher.boot_id or record.pid == 0
 
-    def _why(self, status: ExitStatus, oom_kills: int) -> ev.Gone:
-        if status.keeper_lost:
-            return ev.Gone(cause=ExitCause.KEEPER_LOST)
-        text = tail_text(Path(self.notes.log_path), TAIL)
+    async def _why(self, status: ExitStatus, oom_kills: int, *, asked: bool) -> ev.Gone:
+        """Only an end that nobody asked for needs an explanation."""
+        if asked and self._fault is None:
+            return ev.Gone()
+        watcher = self._watcher
+        end = End(
+            incarnation=self.process.record.incarnation,
+            notes=self.notes,
+            status=status,
+            served=self._served,
+            phase=self._phase,
+            fault=self._fault,
+            why=self._fault_why,
+            oom_kills=oom_kills,
+            gpus=watcher.timeline.of(self.notes.desired.devices) if self._seen else (),
+        )
         try:
-            cause = self._engine.classify(status.code, status.signal, text, self._served)
-            told = diagnose(status.code, status.signal, text, self._served, secrets=(self.notes.api_key,))
-            found = with_oom_kills(Diagnosis(cause=cause, evidence=told.evidence), oom_kills)
-        except Exception:  # a text that the engine's rules choke on must not keep it from restarting
-            log.exception("why %s ended", self.process.record.incarnation)
+            async with asyncio.timeout(POST_MORTEM_S):
+                found = await asyncio.to_thread(watcher.coroner.examine, self._engine, end)
+        except TimeoutError:
+            log.warning("why %s ended cannot be found out: the disk does not answer", end.incarnation)
             return ev.Gone()
         return ev.Gone(cause=found.cause, detail=found.evidence)
 
@@ -208,6 +233,7 @@ class RunningIncarnation:
                     for line in lines:
                         phase = self._engine.phase(line.decode(errors="replace"))
                         if phase is not None:
+                            self._phase = phase
                             self._deliver(ev.PhaseSeen(phase=phase))
                     await asyncio.sleep(0)
                 await asyncio.sleep(STARTING_S)

@@ -174,7 +174,8 @@ class Instance:
                 self._do("spawn", self._spawn(effect.desired))
             case do.Stop():
                 if self.running is not None:
-                    self._do("stop", self.running.process.stop(grace_s=effect.grace_s))
+                    stop = self.running.stop(effect.grace_s, fault=effect.fault, why=effect.why)
+                    self._do("stop", stop)
             case do.Forget():
                 self._forget()
             case do.Announce():

@@ -19,7 +19,7 @@ from supervisord_cp.engines.base import (
     LaunchRefused,
     program_of,
 )
-from supervisord_cp.engines.environment import base_environment
+from supervisord_cp.engines.environment import base_environment, secrets_in
 from supervisord_cp.model.base import DeviceId, Incarnation, InstanceId, Value
 from supervisord_cp.model.launch import DesiredInstance
 from supervisord_cp.model.reason import Reason, ReasonCode
@@ -116,6 +116,11 @@ class Launcher:
         except LaunchRefused as error:
             params: dict[str, str | int | float] = {"executable": program, "error": str(error)}
             raise Refused(Reason(code=ReasonCode.EXECUTABLE_MISSING, params=params)) from error
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What engines inherit and nobody else may see."""
+        return secrets_in(self._environ)
 
     async def inputs(self, desired: DesiredInstance) -> str:
         """A digest of what the launch depends on besides its specification: program, model, node."""

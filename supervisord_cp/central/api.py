@@ -23,6 +23,8 @@ from supervisord_cp.wire.messages import AGENT_PATH, ROUTER_PATH
 MAX_BODY: Final = 64 * 1024
 VERBS: Final = ("start", "stop", "restart", "drain")
 LOG_LINES: Final = 200
+CAPSULE_S: Final = 5.0
+"""How long an agent may take to hand over a crash capsule."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
@@ -150,7 +152,26 @@ class Api:
         if kind not in makers:
             return _error(404, f"nothing is recorded of a {kind}; deployment and instance can be explained")
         found = makers[kind](self._c, name)
-        return _error(404, f"no {kind} named {name}") if found is None else web.json_response(found)
+        if found is None:
+            return _error(404, f"no {kind} named {name}")
+        if kind == "instance":
+            found |= await self._capsule(name)
+        return web.json_response(found)
+
+    async def _capsule(self, name: str) -> views.Json:
+        """What the agent has kept of an instance's last abnormal end, or why there is nothing."""
+        status = self._c.statuses().get(InstanceId(name))
+        peer = None if status is None else self._links.agents.get(status[0].name)
+        if peer is None:
+            return {"capsule": None, "capsule_missing": "its agent is not connected"}
+        try:
+            async with asyncio.timeout(CAPSULE_S):
+                text = "".join([piece async for piece in peer.call("capsule", {"instance": name})])
+            return {"capsule": json.loads(text), "capsule_missing": ""}
+        except TimeoutError:
+            return {"capsule": None, "capsule_missing": "its agent does not answer"}
+        except (CallFailed, ValueError) as error:
+            return {"capsule": None, "capsule_missing": str(error)}
 
     async def targets(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(targets(self._c))

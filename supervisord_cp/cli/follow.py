@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from supervisord_cp.cli.capsule import capsule_lines
 from supervisord_cp.cli.client import ControlClient
 from supervisord_cp.cli.connect import with_client
 from supervisord_cp.cli.options import output_option
@@ -105,8 +106,12 @@ def explain(client: ControlClient, kind: str, id: str, output: str) -> None:  # 
     if output == "json":
         print_json(value)
         return
+    capsule = value.pop("capsule", None) if isinstance(value, dict) else None
     for line in outline(value):
         click.echo(line)
+    if capsule:
+        for line in capsule_lines(capsule):
+            click.echo(line)
 
 
 def outline(value: Any, depth: int = 0) -> Iterator[str]:

@@ -47,6 +47,10 @@ NOT_INHERITED: Final = (
 """Variables of the agent that its engines do not get. Patterns of names."""
 
 
+SECRET_NAMES: Final = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_)(?:API_?)?KEY(?:$|_)", re.IGNORECASE)
+SHORTEST_SECRET: Final = 6
+"""What is shorter would be found everywhere in a text."""
+
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -58,6 +62,13 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:
     """What an engine inherits of its agent's environment (`own`): PATH, HOME, caches, the node's tokens."""
     return {name: value for name, value in own.items() if not matches(name, NOT_INHERITED)}
+
+
+def secrets_in(env: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of variables whose names say that they are secret."""
+    return tuple(
+        value for name, value in env.items() if SECRET_NAMES.search(name) and len(value) >= SHORTEST_SECRET
+    )
 
 
 def check_variables(env: Mapping[str, str]) -> None:

@@ -122,7 +122,11 @@ _EXCEPTION: Final = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception)\b: \S|: er
 _CONSEQUENCE: Final = re.compile(
     r"EngineDeadError|See root cause above|Executor failed|[Pp]lease check the stack trace"
 )
-_SECRET: Final = re.compile(r"hf_[A-Za-z0-9]{8,}|(?i:(?<=bearer )|(?<=api_key=)|(?<=api-key=))[^\s'\",)]+")
+_SECRET: Final = re.compile(
+    r"hf_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|(?i:(?<=bearer )|(?<=api_key=)|(?<=api-key=))[^\s'\",)]+"
+    r"|(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"
+)
 
 
 class Diagnosis(Value, frozen=True, kw_only=True):

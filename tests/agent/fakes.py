@@ -9,11 +9,14 @@ from random import Random
 from typing import Any
 
 from supervisord_cp.adapters.oom import OomWatch
+from supervisord_cp.agent.capsules import Capsules
 from supervisord_cp.agent.gate import Gate
+from supervisord_cp.agent.gpu_timeline import GpuTimeline
 from supervisord_cp.agent.incarnation import Watcher
 from supervisord_cp.agent.instance import Tools
 from supervisord_cp.agent.launch import Launcher
 from supervisord_cp.agent.node import Node
+from supervisord_cp.agent.post_mortem import Coroner
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Identity, Roster
 from supervisord_cp.agent.state import StateDir
@@ -211,6 +214,8 @@ class Parts:
     gpu: FixedGpus
     launcher: Launcher
     state: StateDir
+    capsules: Capsules
+    timeline: GpuTimeline
     sent: list[m.Message]
     refused: list[m.Message]
     refusing: asyncio.Event
@@ -276,6 +281,7 @@ def assembled(
         device_indexes=roster.device_indexes,
         environ=environ or {"PATH": "/bin"},
     )
+    timeline, capsules = GpuTimeline(gpu, clock), Capsules(folder)
     taken_ports: set[int] = set()
     stranger_ports: set[int] = set()
     gate = Gate(
@@ -296,6 +302,8 @@ def assembled(
             boot_id=BOOT,
             oom=OomWatch(clock, folder / "vmstat"),
             listens=lambda pids, port: None if port not in stranger_ports else False,
+            timeline=timeline,
+            coroner=Coroner(capsules, launcher.secrets),
         ),
         state=state,
     )
@@ -319,6 +327,8 @@ def assembled(
         gpu=gpu,
         launcher=launcher,
         state=state,
+        capsules=capsules,
+        timeline=timeline,
         sent=sent,
         refused=refused,
         refusing=refusing,

@@ -253,6 +253,12 @@ class Dialling:
         self.ups += 1
 
     async def _call(self, method: str, params: dict) -> AsyncIterator[str]:
+        if method == "capsule":
+            if params["instance"] != "x-1":
+                raise LookupError(f"no abnormal end of {params['instance']} is kept")
+            yield '{"instance": "x-1", '
+            yield '"cause": "killed"}'
+            return
         if method != "logs":
             raise LookupError(f"no method {method}")
         yield "line 1\n"
@@ -320,6 +326,32 @@ async def test_logs_come_from_the_agent(world: World) -> None:
         async with served.session.get("/api/v1/instances/none/logs") as answer:
             assert answer.status == 404
         await agent.close()
+
+
+@pytest.mark.asyncio
+async def test_explain_shows_the_capsule_that_the_agent_keeps(world: World) -> None:
+    async with serving(world) as served:
+        agent = Dialling(served.url, "b", "s1")
+        await until(lambda: agent.link.connected, "connected")
+        statuses = tuple(
+            InstanceStatus(id=name, deployment="chat", engine="fake", revision="r") for name in ("x-1", "x-2")
+        )
+        agent.link.send(m.Report(report=NodeReport(node="b", sequence=1, full=True, instances=statuses)))
+        await until(lambda: "x-2" in world.controller.nodes["b"].instances, "report")
+        async with served.session.get("/api/v1/explain/instance/x-1") as answer:
+            explained = await answer.json()
+        assert explained["capsule"] == {"instance": "x-1", "cause": "killed"}
+        async with served.session.get("/api/v1/explain/instance/x-2") as answer:
+            explained = await answer.json()
+        assert explained["instance"]["id"] == "x-2"
+        assert (explained["capsule"], explained["capsule_missing"]) == (
+            None,
+            "no abnormal end of x-2 is kept",
+        )
+        await agent.close()
+        await until(lambda: not agent.link.connected and "b" not in served.links.agents, "gone")
+        async with served.session.get("/api/v1/explain/instance/x-1") as answer:
+            assert (await answer.json())["capsule_missing"] == "its agent is not connected"
 
 
 @pytest.mark.asyncio

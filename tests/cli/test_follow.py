@@ -75,6 +75,47 @@ def test_explain_in_both_forms(run: Run, central: StubCentral) -> None:
     ]
 
 
+CAPSULE = {
+    "instance": "chat-0",
+    "incarnation": "chat-0.aa",
+    "revision": "r1",
+    "cause": "stalled",
+    "at": "2026-01-02T03:04:05+00:00",
+    "evidence": "requests run but no token was made for 120 s",
+    "signal": 9,
+    "served": True,
+    "devices": ["GPU-5c1b2d3e-aaaa"],
+    "gpus": [
+        {"before_s": float(before), "uuid": "GPU-5c1b2d3e-aaaa", "memory_used": 2**30, "utilization": 1.0}
+        for before in range(60, 0, -1)
+    ],
+    "stacks": "pid 7 VLLM::EngineCore",
+    "log_tail": "".join(f"line {number}\x1b[2J\n" for number in range(100)),
+}
+
+
+def test_explain_shows_the_last_abnormal_end(run: Run, central: StubCentral) -> None:
+    value = {"instance": {"id": "chat-0"}, "events": [], "capsule": CAPSULE, "capsule_missing": ""}
+    central.says("explain/instance/chat-0", value)
+    assert json.loads(run("explain", "instance", "chat-0", "-o", "json").stdout) == value
+    lines = run("explain", "instance", "chat-0").stdout.splitlines()
+    assert "last abnormal end: stalled at 2026-01-02T03:04:05+00:00" in lines
+    assert "  evidence: requests run but no token was made for 120 s" in lines
+    assert "    GPU-5c1b2d3e 1.0s before: 1.0 GiB, 100%, -, -, unknown" in lines
+    assert sum("before:" in line for line in lines) == 11
+    assert "    pid 7 VLLM::EngineCore" in lines
+    assert "  its log (the last 40 of 100 lines; -o json has all):" in lines
+    assert lines[-1] == "    line 99\ufffd[2J"
+
+
+def test_explain_of_an_instance_that_never_failed(run: Run, central: StubCentral) -> None:
+    value = {"instance": {"id": "chat-0"}, "capsule": None, "capsule_missing": "no abnormal end is kept"}
+    central.says("explain/instance/chat-0", value)
+    assert run("explain", "instance", "chat-0").stdout.splitlines()[-1] == (
+        "capsule_missing: no abnormal end is kept"
+    )
+
+
 def test_explain_knows_three_kinds(run: Run, central: StubCentral) -> None:
     assert run("explain", "weather", "x").exit_code == 2
     assert not central.requests

@@ -192,7 +192,9 @@ def test_a_start_that_takes_too_long_fails() -> None:
     assert wake_at(driver.life) == START + 60.0
     driver.feed(ev.ProbeFailed(reason=WRONG), after=59.0)
     assert driver.state is InstanceState.STARTING
-    assert driver.feed(ev.Tick(), after=1.0) == [do.Stop(grace_s=5.0)]
+    assert driver.feed(ev.Tick(), after=1.0) == [
+        do.Stop(grace_s=5.0, fault=ExitCause.START_TIMEOUT, why="not ready after 60 s")
+    ]
     assert shown(driver.life, driver.now)[1].code is ReasonCode.START_DEADLINE
     driver.feed(ev.Exited(signal=9), ev.Gone())
     assert driver.state is InstanceState.BACKOFF

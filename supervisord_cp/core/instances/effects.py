@@ -2,6 +2,7 @@
 
 from supervisord_cp.model.base import Value
 from supervisord_cp.model.event import Event
+from supervisord_cp.model.instance import ExitCause
 from supervisord_cp.model.launch import DesiredInstance
 
 
@@ -26,6 +27,10 @@ class Stop(Value, frozen=True, kw_only=True):
 
     grace_s: float
     """Seconds between SIGTERM and SIGKILL."""
+    fault: ExitCause | None = None
+    """Set when it is ended because something is wrong with it."""
+    why: str = ""
+    """What is wrong with it, for people."""
 
 
 class Forget(Value, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ from supervisord_cp.core.instances.life import (
 from supervisord_cp.core.instances.retry import failed, looked_at, must_wait
 from supervisord_cp.model.base import Value
 from supervisord_cp.model.instance import ExitCause, Phase
-from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 
 _PHASES: Final = tuple(Phase)
 
@@ -289,7 +289,8 @@ def _converge_running(life: Life, now: float, policy: LifePolicy, effects: list[
     grace_s = run.stop_grace_s
     if life.stage is Stage.STARTING:
         grace_s = min(grace_s, policy.loading_grace_s)
-    effects.append(do.Stop(grace_s=grace_s))
+    why = "" if fault is None else render(reason)
+    effects.append(do.Stop(grace_s=grace_s, fault=fault, why=why))
     stopping = Stopping(reason=reason, since=now, grace_s=grace_s, fault=fault)
     return replace(life, stage=Stage.STOPPING, stopping=stopping)
 
