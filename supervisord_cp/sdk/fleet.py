@@ -1,6 +1,8 @@
 """From registered instances, and what probes say of them, to the snapshot that the router's core serves."""
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import count
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,6 +16,9 @@ from supervisord_cp.model.fleet import (
     RoutedInstance,
 )
 from supervisord_cp.sdk.types import ExecutionInstance
+
+_UNKNOWN: Final = "static"
+"""What the prober has in place of a start time that it does not know."""
 
 
 class Policies(Value, frozen=True, kw_only=True):
@@ -30,22 +35,22 @@ class Incarnations:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, str, int]] = {}
+        self._known: dict[str, tuple[str, str, Incarnation]] = {}
+        self._numbers = count(1)
 
     def of(self, instance: RoutedInstance) -> Incarnation:
         """The incarnation of a probed instance; it changes with its address and with a restart."""
         started = instance.incarnation.removeprefix(f"{instance.id}.")
-        url, before, count = self._known.get(instance.id, (instance.url, "static", 0))
-        if url != instance.url or (before != "static" and started != before):
-            count += 1
-        self._known[instance.id] = (instance.url, started, count)
-        return Incarnation(f"{instance.id}.{count}")
+        url, before, incarnation = self._known.get(instance.id, ("", "", Incarnation("")))
+        if url != instance.url or (before != _UNKNOWN and started != before):
+            incarnation = Incarnation(f"{instance.id}.{next(self._numbers)}")
+        self._known[instance.id] = (instance.url, started, incarnation)
+        return incarnation
 
     def keep(self, present: Collection[str]) -> None:
-        """Forget where the others were; an instance that comes back later under such a name is a new one."""
+        """Forget the others; one that comes back later is another incarnation."""
         for name in self._known.keys() - set(present):
-            _, _, count = self._known[name]
-            self._known[name] = ("", "static", count)
+            del self._known[name]
 
 
 def static_config(instance: ExecutionInstance) -> StaticInstanceConfig:
