@@ -116,8 +116,8 @@ class _Router:
         log.warning("%s is out of rotation: %s", account.instance.id, why)
         self._tell("router.ejected", account, f"taken out of rotation: {why}", Severity.WARNING)
 
-    def suspected(self, account: Account) -> None:
-        self._health.suspect(account)
+    def doubted(self, account: Account, told: Callable[[str], None]) -> None:
+        self._health.ask_about(account, told)
 
     def released(self, account: Account) -> None:
         if self._follower is not None:

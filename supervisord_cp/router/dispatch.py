@@ -50,8 +50,8 @@ class Watcher(Protocol):
 
     def ejected(self, account: Account, why: str) -> None: ...
 
-    def suspected(self, account: Account) -> None:
-        """It answered 500: is it still there?"""
+    def doubted(self, account: Account, told: Callable[[str], None]) -> None:
+        """It answered as a dying engine does: ask it, and tell why it is not healthy ("": it is)."""
         ...
 
     def released(self, account: Account) -> None:
@@ -241,13 +241,21 @@ class Dispatcher:
         figures = self.metrics.of(flow.request.deployment)
         figures.first_byte.observe(now - flow.arrived_at)
         figures.overhead.observe(max(0.0, flow.dispatched_at - flow.arrived_at - flow.waited_s))
-        if status >= 500:
-            self._watcher.suspected(account)
-        elif account.ceiling is not None:
+        if account.ceiling is not None and status < 500:
             account.accepted(now)
         if flow.request.path == RESPONSES and (stored := _STORED_ID.search(data)) is not None:
             home = Home(deployment=flow.request.deployment, incarnation=account.incarnation)
             self._stored.remember(stored[1].decode(), home)
+
+    def doubted(self, flow: Flow) -> None:
+        def told(why: str) -> None:
+            if why:
+                flow.disbelieve(why)
+            else:
+                flow.believe()
+
+        assert flow.account is not None
+        self._watcher.doubted(flow.account, told)
 
     def invalid(self, flow: Flow, why: str) -> None:
         message = f"The engine's answer is not valid HTTP: {why}."

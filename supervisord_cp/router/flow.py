@@ -1,7 +1,7 @@
 """One request on its way: waiting, sent, answered, over."""
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.leases import Account, Lease
@@ -12,43 +12,17 @@ from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.router.answers import reject
 from supervisord_cp.router.exchange import Exchange
+from supervisord_cp.router.held import Held, begins_with_error
+from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import ResponseHead
-from supervisord_cp.router.outgoing import Credentials, response_lines, upstream_message
-from supervisord_cp.router.pools import Pools
+from supervisord_cp.router.outgoing import response_lines, upstream_message
 from supervisord_cp.router.upstream import UpstreamConnection
 
 SWITCHING: Final = 101
+_FAILED: Final = 500
 _FULL: Final = 503
 CLIENT_GONE: Final = 499
 """Counted for clients that left before the answer was complete."""
-
-
-class Host(Protocol):
-    """What a flow needs of the dispatcher."""
-
-    pools: Pools
-    credentials: Credentials
-    clock: Callable[[], float]
-
-    def missed(self, flow: "Flow", miss: Miss, why: str) -> None:
-        """An instance did not answer: the flow goes somewhere else, waits, or is rejected."""
-        ...
-
-    def may_be_refused(self, flow: "Flow") -> bool:
-        """Whether a 503 of the engine's is taken for a refusal, and not passed on as the answer."""
-        ...
-
-    def answered(self, flow: "Flow", status: int, data: bytes) -> None:
-        """The first bytes of an answer are there; `data` is what has come of its body."""
-        ...
-
-    def invalid(self, flow: "Flow", why: str) -> None:
-        """What came back is no HTTP, and nothing of it has been passed on."""
-        ...
-
-    def over(self, flow: "Flow") -> None:
-        """The request is done with, one way or another; its lease is closed."""
-        ...
 
 
 class Flow:
@@ -56,6 +30,8 @@ class Flow:
 
     __slots__ = (
         "_answer",
+        "_believed",
+        "_held",
         "_host",
         "_lease",
         "_tail",
@@ -113,6 +89,8 @@ class Flow:
         self._upstream: UpstreamConnection | None = None
         self._answer: ResponseHead | None = None
         self._tail: Tail | None = None
+        self._held: Held | None = None
+        self._believed = False
         self._waits_since = 0.0
         exchange.events = self
 
@@ -167,6 +145,22 @@ class Flow:
             self.exchange.abort()
             self._finish()
 
+    def believe(self) -> None:
+        """What was held back is the answer after all."""
+        held, self._held, self._believed = self._held, None, True
+        if held is None or self.is_over:
+            return
+        if held.data:
+            self.answer_data(held.data)
+        if held.whole:
+            self.answer_end()
+
+    def disbelieve(self, why: str) -> None:
+        """What was held back came from a dead engine: another one will know better."""
+        if self._held is not None and not self.is_over:
+            self._answer = self._tail = self._held = None
+            self._miss(Miss.LOST, why)
+
     # --- the connection's calls
 
     def connected(self, connection: UpstreamConnection) -> None:
@@ -202,6 +196,8 @@ class Flow:
             self._switch(head)
             return False
         self._tail = Tail()
+        if head.status == _FAILED:
+            self._held = Held()
         return not self.exchange.takes_chunks
 
     def answer_data(self, data: bytes) -> None:
@@ -209,6 +205,8 @@ class Flow:
             self.exchange.write(data)
             return
         if self._answer is not None:
+            if self._holds_back(data):
+                return
             self._start(self._answer, data)
         self.events += data.count(b"data:")
         self._tail.add(data)
@@ -216,6 +214,10 @@ class Flow:
 
     def answer_end(self) -> None:
         self._upstream = None
+        if self._held is not None and not self._held.whole:
+            self._held.whole = True
+            self._host.doubted(self)
+            return
         if self._answer is not None:
             self._start(self._answer, b"")
         if self.events and self.tail.failed():
@@ -228,7 +230,7 @@ class Flow:
         if self.started:
             self.cut_off()
         else:
-            self._answer = self._tail = None
+            self._answer = self._tail = self._held = None
             self._miss(Miss.STALE if stale else Miss.LOST, why)
 
     def answer_invalid(self, why: str) -> None:
@@ -267,6 +269,16 @@ class Flow:
             self._upstream.write(data)
 
     # --- inside
+
+    def _holds_back(self, data: bytes) -> bool:
+        """Whether the beginning of the answer is kept until it is known what to think of it."""
+        if self._held is None:
+            if self._believed or not begins_with_error(data):
+                return False
+            self._held = Held()
+        if not self._held.add(data):
+            self.believe()
+        return True
 
     def _start(self, head: ResponseHead, data: bytes) -> None:
         """Pass on the head, now that something goes with it: until here another instance could answer."""

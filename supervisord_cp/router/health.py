@@ -1,4 +1,4 @@
-"""Asking instances whether they are there: those that were ejected, and those that are suspected."""
+"""Asking instances whether they are there: those that were ejected, and those that are in doubt."""
 
 import asyncio
 import logging
@@ -26,16 +26,18 @@ class HealthChecks:
         self._dispatcher = dispatcher
         self._on_restored = on_restored
         self._running: dict[Incarnation, asyncio.Task[None]] = {}
+        self._waiting: dict[Incarnation, list[Callable[[str], None]]] = {}
 
     def tick(self, now: float) -> None:
         """Probe those ejected ones whose time has come."""
         for account in self._dispatcher.fleet.to_probe(now):
-            self._start(account)
+            if len(self._running) < MOST_AT_ONCE:
+                self._start(account)
 
-    def suspect(self, account: Account) -> None:
-        """It answered with an error: if it is not healthy, take it out."""
-        if account.incarnation not in self._dispatcher.fleet.ejections:
-            self._start(account)
+    def ask_about(self, account: Account, told: Callable[[str], None]) -> None:
+        """Take it out if it is not healthy, and tell why ("": it is)."""
+        self._waiting.setdefault(account.incarnation, []).append(told)
+        self._start(account)
 
     async def close(self) -> None:
         """End all probes."""
@@ -46,18 +48,21 @@ class HealthChecks:
 
     def _start(self, account: Account) -> None:
         incarnation = account.incarnation
-        if incarnation in self._running or len(self._running) >= MOST_AT_ONCE:
+        if incarnation in self._running:
             return
-        task = asyncio.get_running_loop().create_task(self._probe(account))
-        self._running[incarnation] = task
-        task.add_done_callback(lambda _: self._running.pop(incarnation, None))
+        self._running[incarnation] = asyncio.get_running_loop().create_task(self._probe(account))
 
     async def _probe(self, account: Account) -> None:
-        why = await ask(self._dispatcher.pools.endpoint(account))
+        try:
+            why = await ask(self._dispatcher.pools.endpoint(account))
+        finally:
+            del self._running[account.incarnation]
         if why:
             self._dispatcher.eject(account, why)
         elif (restored := self._dispatcher.restore(account.incarnation)) is not None:
             self._on_restored(restored)
+        for told in self._waiting.pop(account.incarnation, ()):
+            told(why)
 
 
 async def ask(endpoint: Endpoint) -> str:

@@ -351,8 +351,8 @@ class Rig:
     def ejected(self, account: Account, why: str) -> None:
         self.ejected_log.append(account.incarnation)
 
-    def suspected(self, account: Account) -> None:
-        self.health.suspect(account)
+    def doubted(self, account: Account, told: Callable[[str], None]) -> None:
+        self.health.ask_about(account, told)
 
     def released(self, account: Account) -> None:
         self.released_log.append(account.incarnation)

@@ -6,6 +6,7 @@ import pytest
 
 from supervisord_cp.model.instance import InstanceState
 from tests.router.kit import (
+    DONE,
     SSE_HEAD,
     Engine,
     Rig,
@@ -13,6 +14,7 @@ from tests.router.kit import (
     deployment,
     event,
     instance,
+    raw,
     rig,
     says,
     streams,
@@ -179,26 +181,66 @@ async def test_a_new_incarnation_is_another_thing(router: Rig) -> None:
     assert router.dispatcher.fleet.ejections.incarnations == ()
 
 
-async def test_an_engine_that_fails_is_asked_whether_it_is_there(router: Rig) -> None:
-    dead, good = await router.engine(says({}, status=500)), await router.engine()
-    dead.health = 503
-    router.serve(instance(dead), instance(good, 1))
-    statuses = []
-    while not router.ejected_log:
-        statuses.append((await router.ask(CHAT)).status)
-        assert len(statuses) < 1000
+ERROR_EVENT = b'data: {"error": {"message": "EngineCore died"}}\n\n'
+LAST_WORDS = {
+    "500": says({"error": "EngineDeadError"}, status=500),
+    "an error event": raw(SSE_HEAD + b"%x\r\n%b\r\n" % (len(ERROR_EVENT), ERROR_EVENT) + DONE, keep=True),
+}
+
+
+@pytest.mark.parametrize("last_words", LAST_WORDS)
+async def test_the_last_words_of_a_dying_engine_are_not_the_answer(router: Rig, last_words: str) -> None:
+    dying, good = await router.engine(LAST_WORDS[last_words]), await router.engine(says({"from": "good"}))
+    dying.health = 503
+    router.serve(instance(dying), instance(good, 1))
+    clients = [await router.client() for _ in range(20)]
+    for client in clients:
+        client.post(CHAT)
+    assert [(await client.answer()).json() for client in clients] == [{"from": "good"}] * 20
     assert router.ejected_log == ["chat-0.a"]
-    assert [(await router.ask(CHAT)).status for _ in range(5)] == [200] * 5
+    assert 0 < len(dying.asked) <= 10
 
 
-async def test_an_error_of_a_healthy_engine_changes_nothing(router: Rig) -> None:
-    engine = await router.engine(says({"error": "bug"}, status=500))
+@pytest.mark.parametrize("last_words", LAST_WORDS)
+async def test_an_error_of_a_healthy_engine_is_the_answer(router: Rig, last_words: str) -> None:
+    engine = await router.engine(LAST_WORDS[last_words])
     router.serve(instance(engine))
-    for _ in range(3):
-        answer = await router.ask(CHAT)
-        assert (answer.status, answer.json()) == (500, {"error": "bug"})
-    await until(lambda: not router.health._running)
+    client = await router.client()
+    for number in range(3):
+        client.post(CHAT)
+        answer = await client.answer()
+        assert answer.status == (500 if last_words == "500" else 200)
+        assert answer.body in (b'{"error": "EngineDeadError"}', ERROR_EVENT + b"data: [DONE]\n\n")
+        assert len(engine.asked) == number + 1
     assert router.ejected_log == []
+    await until(lambda: router.lane().failed == 3)
+
+
+async def test_a_large_error_is_passed_on_without_a_doubt(router: Rig) -> None:
+    engine = await router.engine(says({"error": "x" * 200_000}, status=500))
+    engine.health = 503
+    router.serve(instance(engine))
+    answer = await router.ask(CHAT)
+    assert (answer.status, len(answer.body)) == (500, 200_013)
+
+
+async def test_a_client_may_leave_while_its_answer_is_in_doubt(router: Rig) -> None:
+    engine = await router.engine(says({}, status=500))
+    router.serve(instance(engine))
+    told: list[object] = []
+    router.doubted = lambda account, tell: told.append(tell)  # type: ignore[method-assign]
+    client = await router.client()
+    client.post(CHAT)
+    await until(lambda: told)
+    client.abort()
+    await until(lambda: not router.inflight)
+    told[0]("")  # type: ignore[operator]
+    client = await router.client()
+    client.post(CHAT)
+    await until(lambda: len(told) == 2)
+    client.abort()
+    await until(lambda: not router.inflight)
+    told[1]("dead")  # type: ignore[operator]
 
 
 async def test_draining_instances_get_nothing_new_and_finish_what_they_have(router: Rig) -> None:
