@@ -156,21 +156,24 @@ class UnitEngine(KeptEngine):
 
 
 def _start(unit: EngineUnit, directory: SharedDirectory) -> AnswerDocument | None:
-    """Start the unit; what its keeper recorded, or why there is none. Blocking."""
+    """Start the unit; what its keeper recorded, or why it did not. None: it cannot be told. Blocking."""
     try:
         if not unit.is_over():
             log.warning("%s runs what nothing is recorded of; stopping it", unit.name)
             unit.stop()
         directory.share()
         unit.point_to(directory.path)
-        said = unit.start()
+    except OSError as error:
+        return AnswerDocument(answer="failed", message=f"{unit.name}: {error}")
+    said = unit.start()
+    try:
         if (record := directory.started()) is not None:
             return AnswerDocument(answer="spawned", record=record)
         if (why := directory.failure()) is not None:
             return AnswerDocument(answer="failed", message=why)
         if unit.is_over():
-            hint = f"see `journalctl -u {unit.name}`"
-            return AnswerDocument(answer="failed", message=f"{said or 'its keeper ended'}; {hint}")
+            why = said or f"{unit.name} has ended"
+            return AnswerDocument(answer="failed", message=f"{why} See `journalctl -u {unit.name}`")
     except OSError as error:
         log.warning("starting %s: %s", unit.name, error)
     return None

@@ -32,8 +32,8 @@ class FailedDocument(Value, frozen=True, kw_only=True):
 
 
 class SharedDirectory(IncarnationDirectory):
-    """Group and set-group-ID bit come from the folder of all instances. What the keeper has just written
-    is for its own user until its unit has shared it: it is waited for."""
+    """The group comes from the folder of all instances, which has the set-group-ID bit. What the keeper has
+    just written is for its own user until its unit has shared it: it is waited for."""
 
     def share(self) -> None:
         """Let the keeper at what was made for it.
@@ -41,14 +41,13 @@ class SharedDirectory(IncarnationDirectory):
         Raises:
             OSError: that is not possible.
         """
-        self.path.parent.chmod(0o2750)
         lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(lock, 0o660)
         finally:
             os.close(lock)
         (self.path / LAUNCH).chmod(0o640)
-        self.path.chmod(0o2770)
+        self.path.chmod(0o770)  # no set-group-ID bit: the agent's unit may not set it
 
     def started(self) -> ProcessRecord | None:
         """Who the engine is, None as long as it was not started."""
