@@ -25,6 +25,7 @@ from supervisord_cp.agent.devices import NoGpus, identify
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gate import Gate
 from supervisord_cp.agent.gpu_timeline import GpuTimeline
+from supervisord_cp.agent.gpu_watch import GpuWatch
 from supervisord_cp.agent.incarnation import Watcher
 from supervisord_cp.agent.instance import Tools
 from supervisord_cp.agent.inventory import inventory_of, on_loopback
@@ -34,6 +35,7 @@ from supervisord_cp.agent.logs import LINES, read_log
 from supervisord_cp.agent.metrics import AgentCollector, page
 from supervisord_cp.agent.node import Node
 from supervisord_cp.agent.post_mortem import Coroner
+from supervisord_cp.agent.release import MemoryReturn
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Identity, Roster
 from supervisord_cp.agent.state import StateDir, boot_id
@@ -83,7 +85,8 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "agent"))
     http = EngineHttp()
     clock = SystemClock()
-    gpu: GpuPort = NoGpus() if agent.device == "cpu" else NvmlReader(clock=clock)
+    reader: GpuPort = NoGpus() if agent.device == "cpu" else NvmlReader(clock=clock)
+    gpu = GpuWatch(reader, clock=clock, state=state)
     try:
         _make_log_dir(agent.log_dir)
         await gpu.start()
@@ -113,7 +116,7 @@ class _Outside:
     state: StateDir
     identity: Identity
     engines: EngineSide
-    gpu: GpuPort
+    gpu: GpuWatch
     http: EngineHttp
     clock: Clock
     boot_id: str
@@ -192,6 +195,7 @@ class _Agent:
                 coroner=Coroner(self._capsules, self._launcher.secrets),
             ),
             state=outside.state,
+            memory=MemoryReturn(outside.gpu, outside.clock),
         )
 
     async def run(self, *, stop_engines: bool) -> int:
@@ -204,6 +208,7 @@ class _Agent:
             asyncio.create_task(self._node.keep(), name="keep"),
             asyncio.create_task(self._reporter.run(self._beat()), name="report"),
             asyncio.create_task(self._connect(), name="connect"),
+            asyncio.create_task(self._outside.gpu.run(self._node.told), name="gpus"),
         ]
         stopped = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)

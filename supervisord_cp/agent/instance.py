@@ -10,12 +10,14 @@ from typing import Any, Final, Protocol
 from supervisord_cp.agent.gate import Gate
 from supervisord_cp.agent.incarnation import RunningIncarnation, Watcher
 from supervisord_cp.agent.launch import Launcher, Refused, RunNotes
+from supervisord_cp.agent.release import MemoryReturn
 from supervisord_cp.agent.state import StateDir
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import effects as do
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.core.instances.life import HOLDING, RUNNING, Launch, Life, Stage
 from supervisord_cp.core.instances.lifecycle import step, wake_at
+from supervisord_cp.core.instances.release import Baseline
 from supervisord_cp.core.instances.retry import awaits_change
 from supervisord_cp.core.instances.show import status_of
 from supervisord_cp.engines.base import Capabilities
@@ -23,7 +25,7 @@ from supervisord_cp.model.base import DeviceId, InstanceId
 from supervisord_cp.model.event import Event
 from supervisord_cp.model.instance import ExitCause, InstanceStatus
 from supervisord_cp.model.launch import DesiredInstance
-from supervisord_cp.model.reason import Reason, render
+from supervisord_cp.model.reason import NO_REASON, Reason, render
 from supervisord_cp.ports.process import EngineProcess, ProcessBackend, SpawnFailed
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Tools:
     gate: Gate
     watcher: Watcher
     state: StateDir
+    memory: MemoryReturn | None = None
+    """None: there is no GPU memory to wait for."""
 
 
 class Observer(Protocol):
@@ -76,6 +80,7 @@ class Instance:
         self._observer = observer
         self._found: Capabilities | None = None
         self._inputs = ""
+        self._baseline: Baseline = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """What is under way, by what it does."""
         self._timer: asyncio.TimerHandle | None = None
@@ -237,6 +242,8 @@ class Instance:
             await asyncio.sleep(EXAMINE_AGAIN_S)
 
     def _watch(self, process: EngineProcess, notes: RunNotes, *, served: bool = False) -> None:
+        memory, ended = self._tools.memory, process.exited.done()
+        self._baseline = {} if memory is None or ended else memory.baseline(notes.desired.devices)
         self.running = RunningIncarnation(
             process,
             notes,
@@ -248,9 +255,20 @@ class Instance:
         self.running.start()
 
     def _watched(self, event: ev.LifeEvent) -> None:
-        if isinstance(event, ev.Gone):
-            self.running = self.port = None
-        self.deliver(event)
+        if not isinstance(event, ev.Gone):
+            self.deliver(event)
+            return
+        self.running = self.port = None
+        if self._tools.memory is not None and self._baseline:
+            self._do("release", self._release(self._tools.memory, event))
+        else:
+            self.deliver(event)
+
+    async def _release(self, memory: MemoryReturn, gone: ev.Gone) -> None:
+        """Its processes are gone; it is over when their memory is back."""
+        async for held in memory.awaited(self._baseline):
+            self.deliver(ev.Releasing(reason=held))
+        self.deliver(gone)
 
     def _forget(self) -> None:
         try:
@@ -284,7 +302,7 @@ class Instance:
     @property
     def busy(self) -> bool:
         """Whether processes of it may be alive."""
-        return self.life.stage in HOLDING
+        return self.life.stage in HOLDING and self.life.releasing == NO_REASON
 
     @property
     def asked(self) -> bool:

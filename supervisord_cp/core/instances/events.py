@@ -86,6 +86,16 @@ class ProbeFailed(Value, frozen=True, kw_only=True):
     reason: Reason
 
 
+class Stalled(Value, frozen=True, kw_only=True):
+    """It hangs: it is out of rotation from here on, and is ended once `GivenUp` follows."""
+
+    reason: Reason
+
+
+class GivenUp(Value, frozen=True, kw_only=True):
+    """What a hung engine was doing has been looked at: nothing is lost with it any more."""
+
+
 class Exited(Value, frozen=True, kw_only=True):
     """Its main process has ended."""
 
@@ -96,8 +106,14 @@ class Exited(Value, frozen=True, kw_only=True):
     age_s: float = 0.0
 
 
+class Releasing(Value, frozen=True, kw_only=True):
+    """No process of its tree is left, but its GPU memory is not back. Comes before `Gone`, if at all."""
+
+    reason: Reason
+
+
 class Gone(Value, frozen=True, kw_only=True):
-    """No process of its tree is left. Comes after `Exited`."""
+    """No process of its tree is left, nor anything that it held. Comes after `Exited`."""
 
     cause: ExitCause = ExitCause.UNKNOWN
     """Why it ended, if the end was not asked for."""
@@ -122,7 +138,10 @@ LifeEvent = (
     | PhaseSeen
     | ProbeOk
     | ProbeFailed
+    | Stalled
+    | GivenUp
     | Exited
+    | Releasing
     | Gone
     | Tick
 )

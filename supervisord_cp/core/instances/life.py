@@ -146,6 +146,8 @@ class Life(Value, frozen=True, kw_only=True):
     health_failures: int = 0
     """Failed health checks in a row."""
     stopping: Stopping | None = None
+    releasing: Reason = NO_REASON
+    """What of it is still held though its processes are gone."""
     history: History = History()
 
     @property

@@ -87,7 +87,11 @@ def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: 
             return _absorb_probe(life, event, now, policy)
         case ev.Exited():
             return _absorb_exit(life, event, now)
+        case ev.Releasing():
+            over = life.stage in (Stage.CRASHED, Stage.STOPPING)
+            return replace(life, releasing=event.reason) if over else life
         case ev.Gone():
+            life = replace(life, releasing=NO_REASON) if life.releasing != NO_REASON else life
             return _absorb_gone(life, event, now, chance, policy)
         case ev.InputsSeen():
             history = looked_at(life.history, event.inputs) if life.stage is Stage.BACKOFF else life.history

@@ -34,6 +34,8 @@ def shown(life: Life, now: float, policy: LifePolicy = DEFAULT_POLICY) -> tuple[
     state = _STATES[stage]
     if life.desired.draining and state in (InstanceState.READY, InstanceState.DEGRADED):
         return InstanceState.DRAINING, NO_REASON
+    if life.releasing != NO_REASON:
+        return InstanceState.RELEASING, life.releasing
     match stage:
         case Stage.IDLE if life.desired.run is RunState.STOPPED:
             return state, Reason(code=ReasonCode.HELD)
