@@ -82,12 +82,11 @@ def fold(view: NodeView, report: NodeReport, now: float) -> NodeView | None:
 
 def shown_state(status: InstanceStatus, view: NodeView, now: float) -> tuple[InstanceState, Reason]:
     """The state to show: unknown when the node is silent, unlisted when nobody asked for it."""
+    age = view.age_s(now)
+    if age is None:
+        return InstanceState.UNKNOWN, Reason(code=ReasonCode.NODE_NOT_HEARD, params={"node": view.name})
     if view.silent(now):
-        age = view.age_s(now)
-        params: dict[str, str | int | float] = {
-            "node": view.name,
-            "seconds": "?" if age is None else int(age),
-        }
+        params: dict[str, str | int | float] = {"node": view.name, "seconds": int(age)}
         return InstanceState.UNKNOWN, Reason(code=ReasonCode.NODE_SILENT, params=params)
     if not status.listed and status.state is InstanceState.READY:
         return InstanceState.UNLISTED, Reason(code=ReasonCode.NOT_LISTED)

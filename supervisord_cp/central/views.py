@@ -317,7 +317,7 @@ def _problems(
     for view in controller.nodes.values():
         if view.silent(now):
             yield f"{view.name}: no report; its engines stay in rotation as long as they answer"
-        if not view.gpus_known:
+        if view.inventory.device == "cuda" and not view.gpus_known:
             yield f"{view.name}: {render(view.gpu_reason)}"
     if not any(view.connected for view in controller.routers.views.values()):
         yield "no router is connected"

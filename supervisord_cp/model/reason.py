@@ -23,6 +23,7 @@ class ReasonCode(StrEnum):
     HEALTH_TIMEOUT = "health_timeout"
     PORT_OF_STRANGER = "port_of_stranger"
     STALLED = "stalled"
+    UNRESPONSIVE = "unresponsive"
     START_DEADLINE = "start_deadline"
     UNKILLABLE = "unkillable"
     REMOVED = "removed"
@@ -35,6 +36,7 @@ class ReasonCode(StrEnum):
     BACKOFF = "backoff"
     BACKOFF_OR_CHANGE = "backoff_or_change"
     NODE_SILENT = "node_silent"
+    NODE_NOT_HEARD = "node_not_heard"
     NOT_LISTED = "not_listed"
     PROBE_FAILED = "probe_failed"
     RELEASING_MEMORY = "releasing_memory"
@@ -131,7 +133,8 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.HEALTH_FAILED: "health check answers {status}",
     ReasonCode.HEALTH_TIMEOUT: "health check does not answer",
     ReasonCode.PORT_OF_STRANGER: "on port {port} another process answers: {holder}",
-    ReasonCode.STALLED: "requests run but no token was made for {seconds} s",
+    ReasonCode.STALLED: "{running} requests run, and no iteration or token was counted for {seconds} s",
+    ReasonCode.UNRESPONSIVE: "every health check has failed for {seconds} s",
     ReasonCode.START_DEADLINE: "not ready after {seconds} s",
     ReasonCode.UNKILLABLE: "process {pid} does not die of SIGKILL",
     ReasonCode.REMOVED: "no longer wanted",
@@ -144,6 +147,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.BACKOFF: "next try in {seconds} s, after {restarts} restarts; last exit: {how}",
     ReasonCode.BACKOFF_OR_CHANGE: "next try in {seconds} s or when deployment, program, model or the node's"
     " configuration change, after {restarts} restarts; last exit: {how}",
+    ReasonCode.NODE_NOT_HEARD: "{node} has not reported since central started",
     ReasonCode.NODE_SILENT: "no report from {node} for {seconds} s",
     ReasonCode.NOT_LISTED: "running, but not in the configuration",
     ReasonCode.PROBE_FAILED: "probe failed: {error}",

@@ -178,8 +178,10 @@ class Busy:
 async def test_replicas_follow_a_query_and_a_lost_prometheus_shrinks_nothing(site: Site) -> None:
     await site.until(lambda: site.deployment()["ready"] == 1, "one replica")
     await site.until(lambda: site.query('up{job="vllm",deployment="chat"}'), "http_sd found the engine")
-    jobs = {series["metric"]["job"] for series in site.query("up")}
-    assert {"supervisord-cp-central", "supervisord-cp-agent", "vllm"} <= jobs
+    everything = {"supervisord-cp-central", "supervisord-cp-agent", "vllm"}
+    await site.until(
+        lambda: everything <= {series["metric"]["job"] for series in site.query("up == 1")}, "all are scraped"
+    )
 
     busy = Busy(f"http://127.0.0.1:{site.api}", 6)
     await site.until(lambda: site.deployment()["ready"] == 3, "six requests at two each are three replicas")
