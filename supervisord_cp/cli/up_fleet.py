@@ -108,7 +108,10 @@ class LocalFleet:
         if not self._answered:
             self._answered = True
             self._tell_addresses()
-        for line in self._progress.news(instances, status.get("deployments") or ()):
+        lines = self._progress.news(instances, status.get("deployments") or ())
+        if self._served:
+            lines += self._progress.complaints(status.get("problems") or (), time.monotonic())
+        for line in lines:
             say(f"  {line}")
         ready = first_ready(instances)
         if not self._served and ready is not None and routed(status):

@@ -1,5 +1,6 @@
 """What `up` says while engines load and change. Pure: JSON of the control API in, lines out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ Json = Mapping[str, Any]
 
 ETA_STEP_S: Final = 15.0
 """A remaining time is news when it has moved into another step of so many seconds."""
+LASTING_S: Final = 10.0
+"""A problem that lasts this long is said."""
 
 
 class Progress:
@@ -17,6 +20,15 @@ class Progress:
 
     def __init__(self) -> None:
         self._said: dict[str, object] = {}
+        self._problems: dict[str, float] = {}
+        """Problems by the time they were first seen; infinite once they are said."""
+
+    def complaints(self, problems: Sequence[str], now: float) -> list[str]:
+        """Problems of the fleet that last, each said once; `now` in monotonic seconds."""
+        self._problems = {problem: self._problems.get(problem, now) for problem in problems}
+        lasting = [p for p, since in self._problems.items() if now - since >= LASTING_S]
+        self._problems.update(dict.fromkeys(lasting, math.inf))
+        return [f"! {problem}" for problem in lasting]
 
     def news(self, instances: Sequence[Json], deployments: Sequence[Json]) -> list[str]:
         """Lines for what has changed since the last call."""

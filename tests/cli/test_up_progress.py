@@ -71,3 +71,13 @@ def test_routed_is_a_router_with_the_current_view(routers: list[dict[str, Any]],
 def test_how_many_are_ready() -> None:
     assert ready_line(STATUS) == "2 of 2 engines ready."
     assert ready_line(STATUS | {"deployments": [CHAT | {"wanted": 0, "ready": 0}]}) == "Ready."
+
+
+def test_a_problem_that_lasts_is_said_once() -> None:
+    progress = Progress()
+    assert progress.complaints(["no router is connected"], 100.0) == []
+    assert progress.complaints(["no router is connected"], 109.0) == []
+    assert progress.complaints(["no router is connected"], 110.0) == ["! no router is connected"]
+    assert progress.complaints(["no router is connected"], 200.0) == []
+    assert progress.complaints([], 201.0) == []
+    assert progress.complaints(["no router is connected"], 202.0) == []
