@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from supervisord_cp.core.scaling.envelope import decide
 from supervisord_cp.core.scaling.history import MOST_EVENTS, changed
 from supervisord_cp.model.assignment import Override
-from supervisord_cp.model.reason import ReasonCode, render
+from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.scaling import (
     Carried,
     DirectionRules,
@@ -20,6 +20,7 @@ from supervisord_cp.model.scaling import (
     ShrinkCheck,
 )
 from supervisord_cp.model.signal import ReplicaPhase, ReplicaView, Signal
+from supervisord_cp.policy import pending_replicas
 from tests.core.scaling_kit import (
     BUSY,
     FREE,
@@ -141,6 +142,23 @@ def test_neither_window_nor_rate_delays_waking() -> None:
     assert (made.wanted, made.reason.code) == (1, ReasonCode.WAKE)
 
 
+def test_who_was_woken_stays_for_the_window() -> None:
+    rules = behavior(down=DirectionRules(stabilization_window_s=60))
+    limits, history = ScaleLimits(behavior=rules, idle_s=0), ScaleHistory()
+    asleep, awake = view(low=0, wanted=0), view(low=0, wanted=1, starting=1)
+    wanted = []
+    for seconds, seen, signals in [
+        (0, asleep, IDLE),
+        (100, asleep, demand(queued=1)),
+        (101, awake, IDLE),
+        (159, awake, IDLE),
+        (160, awake, IDLE),
+    ]:
+        made, history = decide(at(seen, seconds, signals=signals), [proposal(0)], limits, history)
+        wanted.append(made.wanted)
+    assert wanted == [0, 1, 1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("closed", "limits"),
     [(proposal(0, at_most=0), LIMITS), (proposal(0), replace(LIMITS, gpus_left=0))],
@@ -198,6 +216,7 @@ def test_what_is_starting_is_not_ordered_twice(
 
 def test_what_cannot_be_placed_is_not_ordered_twice() -> None:
     seen = view(wanted=3, ready=1, signals=demand(queued=50, tokens=3000))
+    assert pending_replicas(seen) == 2
     assert decided(seen, proposal(9), history=settled(carried=ONE_CARRIES)).wanted == 3
 
 
@@ -303,6 +322,15 @@ def test_holding_says_what_is_missing() -> None:
     made = decided(view(wanted=4, ready=2, starting=1, signals=BUSY), proposal(None))
     assert (made.wanted, made.held, made.reason.code) == (4, True, ReasonCode.HOLD)
     assert render(made.reason) == "held: no data"
+
+
+def test_holding_tells_the_reason_of_the_one_that_does_not_know() -> None:
+    loaded = Reason(code=ReasonCode.HOLD, params={"why": "no scaler named x is loaded"})
+    made = decided(view(wanted=4, ready=4), proposal(2), proposal(None, reason=loaded))
+    assert render(made.reason) == "held: no scaler named x is loaded"
+    late = Reason(code=ReasonCode.SIGNAL_STALE, params={"signal": "q", "age": 20.5})
+    made = decided(view(wanted=4, ready=4), proposal(None), proposal(None, reason=late))
+    assert render(made.reason) == "held: no data: q is 20.5 s old"
 
 
 def test_before_anything_was_decided_it_starts_from_what_there_is() -> None:

@@ -179,9 +179,40 @@ def test_the_tolerance_is_the_deployments() -> None:
     assert why(calm, **QUEUE) is ReasonCode.WITHIN_TOLERANCE
 
 
-def test_no_load_is_told_as_such() -> None:
-    seen = view(wanted=2, ready=2, signals={**IDLE, "running": signal(0)})
-    assert why(seen, signal="running", target_average_value=4) is ReasonCode.NO_TRAFFIC
+@pytest.mark.parametrize(
+    ("running", "signals", "code"),
+    [
+        (0, IDLE, ReasonCode.NO_TRAFFIC),
+        (0, BUSY, ReasonCode.TARGET),
+        (30, BUSY, ReasonCode.TARGET),
+        (8, BUSY, ReasonCode.WITHIN_TOLERANCE),
+    ],
+)
+def test_what_a_proposal_says(running: float, signals: dict, code: ReasonCode) -> None:
+    seen = view(wanted=2, ready=2, signals={**signals, "running": signal(running)})
+    assert why(seen, signal="running", target_average_value=4) is code
+
+
+@pytest.mark.parametrize(
+    ("params", "shown"),
+    [
+        ({"target_utilization": 50}, 75.0),
+        ({"target_average_value": 6, "per_replica": True}, 6.0),
+    ],
+)
+@pytest.mark.parametrize(
+    ("phases", "code"),
+    [("RR", None), ("RRS", ReasonCode.UNREADY_REPLICAS), ("RRU", ReasonCode.UNREADY_REPLICAS)],
+)
+def test_what_a_proposal_over_replicas_says(
+    params: dict, shown: float, phases: str, code: ReasonCode
+) -> None:
+    each = replicas(phases, [4, 8, None][: len(phases)], "running")
+    seen = view(wanted=len(phases), ready=2, replicas=each, signals=BUSY, max_concurrency=8)
+    reason = ask(scaler("hpa", signal="running", **params), seen).proposal.reason
+    assert reason.params["value"] == shown
+    if code is not None:
+        assert reason.code is code
 
 
 @pytest.mark.parametrize(

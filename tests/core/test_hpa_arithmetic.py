@@ -130,6 +130,7 @@ PODS = [
     ("RRRR", [1, N, N, N], 10, 4, 4),
     ("RRR", [30, 30, N], 10, 3, 6),  # and 0 on the way up
     ("RRR", [12, N, N], 10, 3, 3),
+    ("RRS", [10, 10, 5], 10, 3, 3),
     ("RRR", [10, 10, N], 10, 3, 3),  # and nothing at all at exactly the target
     ("RRRR", [10, N, N, N], 10, 4, 4),
     ("RRSR", [30, 30, N, N], 10, 4, 6),  # unready and missing

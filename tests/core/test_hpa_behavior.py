@@ -179,6 +179,9 @@ def run(numbers: list[tuple[float, float | None]], rules: Behavior, current: int
     return wanted
 
 
+BOTH = {"policies": (pods(2, 10), pods(3, 60)), "select_policy": MIN}
+
+
 def up_by(**rules: object) -> Behavior:
     return behavior(up=DirectionRules(**rules))
 
@@ -198,6 +201,7 @@ RUNS = [
     # rates
     (2, [(0, 50), (10, 50), (60, 50), (119, 50), (120, 50)], up_by(policies=(pods(3),)), [5, 5, 8, 8, 11]),
     (20, [(0, 1), (30, 1), (60, 1), (90, 1), (120, 1)], down_by(policies=(percent(50),)), [10, 10, 5, 5, 2]),
+    (2, [(0, 9), (10, 9), (20, 9), (59, 9), (60, 9)], up_by(**BOTH), [4, 5, 5, 5, 7]),
     (5, [(0, 9), (1, 9), (100, 1)], up_by(select_policy=OFF), [5, 5, 1]),
     (5, [(0, 1), (1000, 1), (1001, 9)], down_by(select_policy=OFF), [5, 5, 9]),
     # a window on the way up

@@ -415,6 +415,8 @@ def test_waiting_for_zero_is_told() -> None:
     memory = replace(memory, window=put(Window(), int(START), 0.0, 60))
     made, _ = kpa(view(low=0, wanted=1, ready=1, signals=concurrency(0.0)), TEN, memory)
     assert (made.replicas, made.reason.code) == (1, ReasonCode.ZERO_GRACE)
+    made, _ = kpa(view(low=0, wanted=0, signals=concurrency(0.0)), TEN, memory)
+    assert (made.replicas, made.reason.code) == (0, ReasonCode.STABLE_WINDOW)
 
 
 def test_its_memory_survives_being_stored() -> None:

@@ -128,6 +128,11 @@ def test_replicas_that_start_will_clear_too() -> None:
     assert ask_for(helped).reason.code is ReasonCode.QUEUE_CLEARS
 
 
+@pytest.mark.parametrize(("queued", "number"), [(10_000, 5), (3000, 3), (0, 2)])
+def test_none_of_the_present_ones_goes_while_the_queue_needs_it(queued: float, number: int) -> None:
+    assert ask_for(seen(queued=queued, arriving=1000, current=5, start_s=60.0)).replicas == number
+
+
 @pytest.mark.parametrize(
     "params", [{"ttft_ms": 0}, {"utilization_percent": 0}, {"prefill_tokens_per_s": -1}, {"ttft": 5}]
 )

@@ -112,6 +112,9 @@ LUNCH = {"start": "0 11 * * *", "end": "0 13 * * *", "min": 6}
         ([DAY, LUNCH], "2026-11-20T12:00", 6, 8),
         ([LUNCH, DAY], "2026-11-20T12:00", 6, 8),
         ([DAY, {**LUNCH, "min": 9}], "2026-11-20T12:00", 8, 8),  # a maximum goes before a minimum
+        ([{**LUNCH, "max": 9}, {**DAY, "max": 7}], "2026-11-20T12:00", 6, 7),
+        ([{**DAY, "end": DAY["start"]}], "2026-11-20T12:00", 0, None),  # it ends as it begins
+        ([{**DAY, "min": 8}], "2026-11-20T12:00", 8, 8),
         ([], "2026-11-20T12:00", 0, None),
     ],
 )
@@ -119,7 +122,7 @@ def test_minimum_and_maximum(periods: list[dict], now: str, least: int, most: in
     made = ask(scaler("schedule", periods=periods), view(wall_s=moment(now).timestamp())).proposal
     assert (made.replicas, made.at_least, made.at_most) == (least, least, most)
     assert made.reason.code is ReasonCode.SCHEDULE
-    assert "?" not in render(made.reason)
+    assert render(made.reason) == f"the schedule asks for {least} to {'any' if most is None else most}"
 
 
 def test_the_time_zone_of_the_schedule() -> None:
