@@ -16,11 +16,14 @@ def answer(exchange: Exchange, status: int, body: bytes, lines: list[bytes]) -> 
     exchange.end()
 
 
-def reject(exchange: Exchange, rejection: Rejection, request_id: str = "") -> None:
+def id_line(request_id: str) -> bytes:
+    """The header field that names the request."""
+    return b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+
+
+def reject(exchange: Exchange, rejection: Rejection, request_id: str) -> None:
     """An error of ours: OpenAI-shaped, with its reason in a header."""
-    lines = [JSON, f"x-supervisord-cp-reason: {rejection.reason}\r\n".encode()]
-    if request_id:
-        lines.append(f"x-request-id: {request_id}\r\n".encode())
+    lines = [JSON, id_line(request_id), f"x-supervisord-cp-reason: {rejection.reason}\r\n".encode()]
     if rejection.retry_after_s is not None:
         lines.append(f"retry-after: {rejection.retry_after_s}\r\n".encode())
     if rejection.reason is RejectReason.BAD_API_KEY:

@@ -36,7 +36,8 @@ async def run_router(
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
-    The first signal lets open requests finish for up to `router.drain_timeout_s`, a second one ends them.
+    The first signal lets open requests finish for up to `router.drain_timeout_s`, a second one ends them;
+    SIGHUP reads the clients' keys again.
     `on_ready` is given the address that clients use, once they can connect.
 
     Raises:
@@ -86,18 +87,19 @@ class _Router:
             follower.recall(remembered)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
+        self._loop.add_signal_handler(signal.SIGHUP, self._dispatcher.refresh_keys)
         _calm_collector()
-        tasks = [
-            self._loop.create_task(follower.run()),
-            self._loop.create_task(self._memory.run(follower.remembered)),
-            self._loop.create_task(self._tick()),
-        ]
         notifier = Notifier(os.environ)
+        essential = [
+            self._loop.create_task(follower.run()),
+            self._loop.create_task(self._tick(notifier)),
+        ]
+        tasks = [*essential, self._loop.create_task(self._memory.run(follower.remembered))]
         try:
             log.info("router %s serves at %s", self._id, self._listener.url)
             on_ready(self._listener.url)
             notifier.ready(f"serving at {self._listener.url}")
-            await self._until_stopped(tasks)
+            await self._until_stopped(essential)
             notifier.stopping()
             await self._drain()
         finally:
@@ -144,10 +146,9 @@ class _Router:
     def _signalled(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
 
-    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for a signal; a part that fails ends the router, with its error."""
+    async def _until_stopped(self, essential: list[asyncio.Task[None]]) -> None:
+        """Wait for a signal; an essential part that fails ends the router, with its error."""
         stopping = self._loop.create_task(self._stop.wait())
-        essential = [task for task in tasks if task is not tasks[1]]
         try:
             done, _ = await asyncio.wait([stopping, *essential], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -165,8 +166,8 @@ class _Router:
         while self._listener.connections and not self._hurry.is_set() and time.monotonic() < deadline:
             await asyncio.sleep(TICK_S / 2)
 
-    async def _tick(self) -> None:
-        next_keys = 0.0
+    async def _tick(self, notifier: Notifier) -> None:
+        next_keys = next_watchdog = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
@@ -175,6 +176,9 @@ class _Router:
             if now >= next_keys:
                 next_keys = now + KEYS_EVERY_S
                 self._dispatcher.refresh_keys()
+            if notifier.watchdog_s is not None and now >= next_watchdog:
+                next_watchdog = now + notifier.watchdog_s / 2
+                notifier.watchdog()
 
 
 def _default_id(config: Config) -> str:

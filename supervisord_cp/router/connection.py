@@ -6,7 +6,6 @@ from typing import Final, Protocol, cast
 
 from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason
 from supervisord_cp.model.base import Value
-from supervisord_cp.router.answers import reject
 from supervisord_cp.router.exchange import Exchange, request_head
 from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody
 from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, RequestHead, parse_request
@@ -35,8 +34,8 @@ class Core(Protocol):
         """Answer a request whose body is complete, now or later."""
         ...
 
-    def refused(self, rejection: Rejection) -> None:
-        """A request was refused before it became an exchange."""
+    def refuse(self, exchange: Exchange, rejection: Rejection) -> None:
+        """Refuse a request that did not get as far as to be served."""
         ...
 
 
@@ -324,13 +323,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _answer_refusal(self, head: RequestHead, rejection: Rejection) -> None:
         """Refuse one request and go on with the next."""
-        self._core.refused(rejection)
         self._exchange = exchange = SocketExchange(self, head, b"", peer=self._peer, key="")
-        reject(exchange, rejection)
+        self._core.refuse(exchange, rejection)
 
     def _refuse(self, rejection: Rejection) -> None:
         """Refuse, and end the connection: where the next request begins is not known, or not waited for."""
-        self._core.refused(rejection)
         head = self._head or request_head("GET", "/")
         self._head = self._body = None
         self._buffer = b""
@@ -339,4 +336,4 @@ class ClientConnection(asyncio.Protocol):
         exchange = SocketExchange(self, head, b"", peer=self._peer, key="")
         exchange.close_after()
         self._exchange = exchange
-        reject(exchange, rejection)
+        self._core.refuse(exchange, rejection)

@@ -120,20 +120,19 @@ class Dispatcher:
 
     def serve(self, exchange: Exchange) -> None:
         head = exchange.head
+        request_id = self._request_id(head)
         if head.path in own.HEALTH:
-            own.answer_health(exchange, serving=self.fleet.known and not self.draining)
+            own.answer_health(exchange, request_id, serving=self.fleet.known and not self.draining)
             return
         now = self.clock()
-        request_id = given_id(head) or f"{self._id_prefix}{next(self._ids):08x}"
         try:
             if own.is_models(head.path):
-                own.answer_models(exchange, self.fleet.table, self._created)
+                own.answer_models(exchange, request_id, self.fleet.table, self._created)
                 self.metrics.of("").code(200)
                 return
             taken = take(exchange, self.fleet, self._stored, request_id)
         except Rejected as error:
-            self.refused(error.rejection)
-            reject(exchange, error.rejection, request_id)
+            self._refuse(exchange, error.rejection, request_id)
             return
         lane = taken.lane
         flow = Flow(self, exchange, lane, taken.request, now)
@@ -148,9 +147,8 @@ class Dispatcher:
             flow.expiry = self._call_later(taken.request.deadline_ms / 1000, partial(self._too_late, flow))
         self._placement.place(flow, now)
 
-    def refused(self, rejection: Rejection) -> None:
-        self.metrics.reject(rejection.reason)
-        self.metrics.of("").code(rejection.status)
+    def refuse(self, exchange: Exchange, rejection: Rejection) -> None:
+        self._refuse(exchange, rejection, self._request_id(exchange.head))
 
     # --- the follower's and the prober's calls
 
@@ -281,6 +279,15 @@ class Dispatcher:
             self._placement.pump(lane, now)
 
     # --- inside
+
+    def _request_id(self, head: RequestHead) -> str:
+        """The client's, or one of our own."""
+        return given_id(head) or f"{self._id_prefix}{next(self._ids):08x}"
+
+    def _refuse(self, exchange: Exchange, rejection: Rejection, request_id: str) -> None:
+        self.metrics.reject(rejection.reason)
+        self.metrics.of("").code(rejection.status)
+        reject(exchange, rejection, request_id)
 
     def _check_rate(self, client: str) -> None:
         wait = self._rate.take(client, self.clock())

@@ -5,6 +5,7 @@ from typing import Final
 
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.model.base import Incarnation
+from supervisord_cp.router.answers import id_line
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.http1.head import RequestHead, ResponseHead
 from supervisord_cp.router.pools import Endpoint
@@ -65,9 +66,7 @@ def upstream_message(
         b" HTTP/1.1\r\n",
         endpoint.host_line,
         *head.lines,
-        b"x-request-id: ",
-        request_id.encode("latin-1"),
-        b"\r\n",
+        id_line(request_id),
         credentials.lines(head, account.incarnation),
     ]
     if head.upgrade:
@@ -83,6 +82,6 @@ def upstream_message(
 
 def response_lines(head: ResponseHead, instance: str, request_id: str) -> list[bytes]:
     """The fields of an engine's answer that go to the client, and ours."""
-    head.lines.append(b"x-request-id: %b\r\n" % request_id.encode("latin-1"))
+    head.lines.append(id_line(request_id))
     head.lines.append(b"x-supervisord-cp-instance: %b\r\n" % instance.encode("latin-1"))
     return head.lines

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from supervisord_cp.core.routing.rejection import Rejected, RejectReason
 from supervisord_cp.core.routing.table import RoutingTable
-from supervisord_cp.router.answers import JSON, answer
+from supervisord_cp.router.answers import JSON, answer, id_line
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.version import __version__
 
@@ -21,12 +21,12 @@ def is_models(path: str) -> bool:
     return path.startswith(_MODELS) and path[len(_MODELS) :][:1] in ("", "/")
 
 
-def answer_health(exchange: Exchange, *, serving: bool) -> None:
+def answer_health(exchange: Exchange, request_id: str, *, serving: bool) -> None:
     """200 while requests are taken, else 503; without a body, as vLLM does it."""
-    answer(exchange, 200 if serving else 503, b"", [_VERSION])
+    answer(exchange, 200 if serving else 503, b"", [_VERSION, id_line(request_id)])
 
 
-def answer_models(exchange: Exchange, table: RoutingTable, created: int) -> None:
+def answer_models(exchange: Exchange, request_id: str, table: RoutingTable, created: int) -> None:
     """All names that clients may use, or one of them.
 
     Raises:
@@ -47,7 +47,7 @@ def answer_models(exchange: Exchange, table: RoutingTable, created: int) -> None
         shown = next((model for model in models if model["id"] == wanted), None)
         if shown is None:
             raise unknown_model(wanted)
-    answer(exchange, 200, json.dumps(shown).encode(), [JSON])
+    answer(exchange, 200, json.dumps(shown).encode(), [JSON, id_line(request_id)])
 
 
 def unknown_model(name: str) -> Rejected:

@@ -1,6 +1,7 @@
 """The whole process but for its process: start, serve, drain, end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -148,6 +149,49 @@ async def test_open_requests_finish_before_the_end(stage: Stage) -> None:
     gates[1].set()
     assert (await late.answer()).json() == {"late": True}
     assert await stage.ended() == 0
+
+
+async def test_sighup_reads_the_keys_again_and_ends_nothing(stage: Stage) -> None:
+    keys = stage.state_dir / "keys"
+    keys.write_text("alice: one\n")
+    await stage.serve(Engine(), api_keys_file=keys)
+    client = await stage.client()
+    for moment, key in enumerate(("one", "two")):
+        keys.write_text(f"alice: {key}\n")
+        os.utime(keys, (moment, moment))
+        signalled(signal.SIGHUP)
+
+        async def let_in(key: str = key) -> bool:
+            client.post(CHAT, headers=f"x-api-key: {key}\r\n")
+            return (await client.answer()).status == 200
+
+        async with asyncio.timeout(10):
+            while not await let_in():
+                pass
+    assert stage.running
+
+
+async def test_the_watchdog_is_fed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(stage.state_dir / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        await stage.start()
+        told = b""
+
+        def heard() -> bytes:
+            nonlocal told
+            with contextlib.suppress(BlockingIOError):
+                told += manager.recv(1000) + b"\n"
+            return told
+
+        await until(lambda: heard().count(b"WATCHDOG=1") >= 2)
+        assert told.startswith(b"READY=1")
+        signalled()
+        await stage.ended()
+        await until(lambda: b"STOPPING=1" in heard())
 
 
 async def test_a_second_signal_ends_at_once(stage: Stage) -> None:

@@ -69,6 +69,7 @@ async def test_bad_requests_are_refused_and_the_connection_ends(router: Rig, wha
     answer = await client.answer()
     assert (answer.status, answer.reason) == (400, "bad_request")
     assert answer.headers["connection"] == "close"
+    assert answer.headers["x-request-id"]
     assert await client.rest() == b""
     assert engine.asked == []
 

@@ -76,6 +76,7 @@ async def test_bad_api_key(tmp_path: Path) -> None:
             answer = await router.ask(CHAT, headers=header)
             assert (answer.status, answer.reason) == (401, "bad_api_key")
             assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["x-request-id"]
         assert engine.asked == []
 
 

@@ -90,8 +90,9 @@ async def test_models_are_those_of_all_deployments(router: Rig) -> None:
 async def test_health(router: Rig) -> None:
     assert (await router.ask(b"", path="/health", method="GET")).status == 503
     router.serve(deployments=())
-    answer = await router.ask(b"", path="/health", method="GET")
+    answer = await router.ask(b"", path="/health", method="GET", headers="x-request-id: mine\r\n")
     assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["x-request-id"] == "mine"
     router.dispatcher.draining = True
     assert (await router.ask(b"", path="/health", method="GET")).status == 503
 
