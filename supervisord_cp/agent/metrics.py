@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Roster
-from supervisord_cp.model.gpu import Gpu
+from supervisord_cp.model.gpu import Gpu, GpuHealth
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.ports.gpu import GpuPort
 
@@ -70,6 +70,20 @@ class AgentCollector(Collector):
                 if value is not None:
                     family.add_metric([str(gpu.index), gpu.uuid], value)
             yield family
+        health = GaugeMetricFamily(
+            PREFIX + "gpu_health", "1 for the state a GPU is in.", labels=["gpu", "uuid", "state"]
+        )
+        xids = CounterMetricFamily(
+            PREFIX + "gpu_xid_errors",
+            "Errors that the driver reported since the agent was started.",
+            labels=["gpu", "uuid", "xid"],
+        )
+        for gpu in gpus:
+            for state in GpuHealth:
+                health.add_metric([str(gpu.index), gpu.uuid, state.value], state is gpu.health)
+            for xid, count in gpu.signs.xids.items():
+                xids.add_metric([str(gpu.index), gpu.uuid, str(xid)], count)
+        yield from (health, xids)
 
 
 def page(collector: AgentCollector) -> bytes:

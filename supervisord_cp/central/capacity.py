@@ -7,6 +7,7 @@ from supervisord_cp.central.memory import Memory
 from supervisord_cp.core.scaling.placement import NodeCapacity
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, DeviceId, NodeName
+from supervisord_cp.model.gpu import GpuHealth
 
 
 def capacities(nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: float) -> list[NodeCapacity]:
@@ -22,11 +23,8 @@ def capacities(nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: fl
 
 
 def _capacity(view: fleet.NodeView, memory: Memory, here: list[Assignment]) -> NodeCapacity:
-    if view.inventory.device == "cuda":
-        devices = tuple(gpu.uuid for gpu in view.gpus if fleet.usable(gpu) and not fleet.foreign(gpu))
-        devices = devices if view.gpus_known else ()
-    else:
-        devices = view.inventory.slots
+    gpus = view.gpus if view.inventory.device == "cuda" and view.gpus_known else ()
+    unclaimed = [gpu for gpu in gpus if not fleet.foreign(gpu)]
     taken: set[DeviceId] = set()
     replicas: dict[DeploymentName, int] = {}
     for assignment in here:
@@ -38,7 +36,9 @@ def _capacity(view: fleet.NodeView, memory: Memory, here: list[Assignment]) -> N
     return NodeCapacity(
         node=view.name,
         zone=view.inventory.zone,
-        devices=devices,
+        devices=(*view.inventory.slots, *(gpu.uuid for gpu in unclaimed if fleet.usable(gpu))),
+        doubtful=tuple(gpu.uuid for gpu in unclaimed if gpu.health is GpuHealth.SUSPECT),
+        ill={gpu.uuid: gpu.health for gpu in gpus if gpu.health in fleet.ILL},
         taken=frozenset(taken),
         cordoned=memory.cordoned(view.name),
         cordoned_devices=memory.cordoned_devices(view.name),

@@ -12,6 +12,8 @@ from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 
 SILENT_AFTER_S: Final = 3.0
 FOREIGN_BYTES: Final = 512 * 1024 * 1024
+ILL: Final = frozenset({GpuHealth.QUARANTINED, GpuHealth.LOST})
+"""No engine is started on such a GPU."""
 
 
 class NodeView(Value, frozen=True, kw_only=True):

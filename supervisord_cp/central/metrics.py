@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.links import CallFailed, Peer
 from supervisord_cp.central.queries import Queries
+from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.reason import ReasonCode
 
@@ -160,6 +161,11 @@ class _Fleet(Collector):
         health = GaugeMetricFamily(
             PREFIX + "gpu_health", "1 for the state a GPU is in.", labels=["node", "gpu", "uuid", "state"]
         )
+        xids = CounterMetricFamily(
+            PREFIX + "gpu_xid_errors",
+            "Errors that the driver reported since the agent was started.",
+            labels=["node", "gpu", "uuid", "xid"],
+        )
         cost = GaugeMetricFamily(PREFIX + "gpu_cost_per_hour", "Cost of one GPU-hour.", labels=["node"])
         for view in self._c.nodes.values():
             seconds = view.age_s(self._c.clock.now())
@@ -177,5 +183,8 @@ class _Fleet(Collector):
                 ):
                     if value is not None:
                         family.add_metric(labels, value)
-                health.add_metric([*labels, gpu.health.value], 1)
-        yield from (age, used, busy, heat, power, health, cost)
+                for state in GpuHealth:
+                    health.add_metric([*labels, state.value], state is gpu.health)
+                for xid, count in gpu.signs.xids.items():
+                    xids.add_metric([*labels, str(xid)], count)
+        yield from (age, used, busy, heat, power, health, xids, cost)

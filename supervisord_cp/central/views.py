@@ -9,7 +9,7 @@ from supervisord_cp.central.scale_view import configured
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, DeviceId
 from supervisord_cp.model.fleet import RoutedInstance
-from supervisord_cp.model.gpu import Gpu, GpuUse
+from supervisord_cp.model.gpu import Gpu, GpuHealth, GpuUse
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind, RunState
 from supervisord_cp.model.reason import Reason, ReasonCode, render
@@ -242,6 +242,12 @@ def _gpu(controller: Controller, view: fleet.NodeView, gpu: Gpu) -> Json:
         "temperature_c": gpu.temperature_c,
         "power_w": gpu.power_w,
         "health": gpu.health,
+        "health_reason": code_of(gpu.health_reason),
+        "health_message": render(gpu.health_reason),
+        "health_age_s": round(gpu.health_age_ms / 1000, 1),
+        "slowdowns": list(gpu.signs.slowdowns),
+        "xids": {str(xid): count for xid, count in sorted(gpu.signs.xids.items())},
+        "parent": gpu.parent,
         "use": use,
         "instance": instance,
         "age_ms": gpu.age_ms,
@@ -319,6 +325,10 @@ def _problems(
             yield f"{view.name}: no report; its engines stay in rotation as long as they answer"
         if view.inventory.device == "cuda" and not view.gpus_known:
             yield f"{view.name}: {render(view.gpu_reason)}"
+        for gpu in view.gpus:
+            if gpu.health is not GpuHealth.HEALTHY:
+                why = render(gpu.health_reason)
+                yield f"{view.name}: GPU {gpu.index} is {gpu.health}" + (f" ({why})" if why else "")
     if not any(view.connected for view in controller.routers.views.values()):
         yield "no router is connected"
     if not controller.settled:

@@ -177,17 +177,28 @@ def _gpu_row(item: Json) -> tuple[str, ...]:
         text.percent(item.get("utilization")),
         text.number(item.get("temperature_c"), " C"),
         text.number(item.get("power_w"), " W"),
-        str(item.get("health", "unknown")),
+        _health(item),
         str(item.get("use", text.UNKNOWN)),
         _holders(item.get("holders") or ()),
     )
 
 
+def _health(item: Json) -> str:
+    """How well it is, and why it is not."""
+    health, why = str(item.get("health", "unknown")), item.get("health_message")
+    return f"{health}: {why}" if why else health
+
+
 def _holders(holders: Iterable[Json]) -> str:
-    return ", ".join(
-        f"{one.get('pid')} {one.get('owner', '?')} {str(one.get('command', ''))[:24]}".strip()
-        for one in holders
-    )
+    return ", ".join(f"{one.get('pid')} {_holder(one)}" for one in holders)
+
+
+def _holder(one: Json) -> str:
+    """Ours by the instance, a stranger by owner, command and size."""
+    if instance := one.get("instance"):
+        return str(instance)
+    words = (one.get("owner") or "?", str(one.get("command", ""))[:24], text.size(one.get("bytes")))
+    return " ".join(str(word) for word in words if word)
 
 
 def headline(status: Json) -> str:

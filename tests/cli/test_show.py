@@ -110,7 +110,7 @@ def test_gpus(run: Run, central: StubCentral) -> None:
     shown = rows(run("gpus").stdout)
     assert shown[1] == [
         "gpu-a", "0", "GPU-5c1b2d3e", "NVIDIA H200", "75.0 GiB / 150 GiB", "50%", "61 C", "-", "healthy",
-        "foreign", "777 alice python train.py",
+        "foreign", "777 alice python train.py 1.0 GiB",
     ]  # fmt: skip
 
 

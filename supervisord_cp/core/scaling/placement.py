@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Final
+
+from msgspec.structs import replace
 
 from supervisord_cp.model.base import DeploymentName, DeviceId, NodeName, Value
+from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.launch import EngineKind, LaunchSpec
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
+
+MIG_PREFIX: Final = "MIG-"
 
 
 class NodeCapacity(Value, frozen=True, kw_only=True):
@@ -16,6 +22,10 @@ class NodeCapacity(Value, frozen=True, kw_only=True):
     zone: str = ""
     devices: tuple[DeviceId, ...] = ()
     """All devices that may be used: healthy GPUs without strangers, or slots."""
+    doubtful: tuple[DeviceId, ...] = ()
+    """Suspect GPUs: used when there is nothing better."""
+    ill: Mapping[DeviceId, GpuHealth] = {}
+    """GPUs that no engine can start on: quarantined or lost."""
     taken: frozenset[DeviceId] = frozenset()
     cordoned: bool = False
     cordoned_devices: frozenset[DeviceId] = frozenset()
@@ -26,6 +36,12 @@ class NodeCapacity(Value, frozen=True, kw_only=True):
     def free(self) -> tuple[DeviceId, ...]:
         blocked = self.taken | self.cordoned_devices
         return tuple(device for device in self.devices if device not in blocked)
+
+    def free_for(self, spec: LaunchSpec) -> tuple[DeviceId, ...]:
+        """Free devices that a replica can be put on: one process sees no more than one MIG device."""
+        if spec.gpus == 1:
+            return self.free
+        return tuple(device for device in self.free if not device.startswith(MIG_PREFIX))
 
 
 class Place(Value, frozen=True, kw_only=True):
@@ -46,6 +62,21 @@ def place(
 
     Each filter that leaves nothing names itself, the most basic one first.
     """
+    found = _place(deployment, spec, patterns, nodes, placer)
+    if isinstance(found, Place) or not any(n.doubtful for n in nodes):
+        return found
+    all_devices = [replace(n, devices=(*n.devices, *n.doubtful), doubtful=()) for n in nodes]
+    otherwise = _place(deployment, spec, patterns, all_devices, placer)
+    return otherwise if isinstance(otherwise, Place) else found
+
+
+def _place(
+    deployment: DeploymentName,
+    spec: LaunchSpec,
+    patterns: Sequence[str],
+    nodes: Sequence[NodeCapacity],
+    placer: Placer,
+) -> Place | Reason:
     if not nodes:
         return Reason(code=ReasonCode.NO_NODES)
     matching = [n for n in nodes if not patterns or any(fnmatchcase(n.node, p) for p in patterns)]
@@ -54,9 +85,9 @@ def place(
     allowing = [n for n in matching if allows(n.executables, spec)]
     if not allowing:
         return Reason(code=ReasonCode.ENGINE_NOT_ALLOWED, params={"executable": program_of(spec)})
-    roomy = [n for n in allowing if len(n.free) >= spec.gpus]
+    roomy = [n for n in allowing if len(n.free_for(spec)) >= spec.gpus]
     if not roomy:
-        most = max((len(n.free) for n in allowing), default=0)
+        most = max((len(n.free_for(spec)) for n in allowing), default=0)
         return Reason(code=ReasonCode.NO_FREE_DEVICE, params={"wanted": spec.gpus, "free": most})
     open_ = [n for n in roomy if not n.cordoned]
     if not open_:
@@ -69,7 +100,7 @@ def place(
                 NodeRoom(
                     node=n.node,
                     zone=n.zone,
-                    free=n.free,
+                    free=n.free_for(spec),
                     total=len(n.devices),
                     same_deployment=n.replicas.get(deployment, 0),
                 )
@@ -77,7 +108,7 @@ def place(
             ),
         )
     )
-    free = next(n.free for n in open_ if n.node == chosen)
+    free = next(n.free_for(spec) for n in open_ if n.node == chosen)
     return Place(node=chosen, devices=free[: spec.gpus])
 
 
@@ -86,14 +117,9 @@ def occupy(nodes: Sequence[NodeCapacity], deployment: DeploymentName, where: Pla
     return [
         n
         if n.node != where.node
-        else NodeCapacity(
-            node=n.node,
-            zone=n.zone,
-            devices=n.devices,
+        else replace(
+            n,
             taken=n.taken | set(where.devices),
-            cordoned=n.cordoned,
-            cordoned_devices=n.cordoned_devices,
-            executables=n.executables,
             replicas={**n.replicas, deployment: n.replicas.get(deployment, 0) + 1},
         )
         for n in nodes

@@ -5,7 +5,8 @@ that a lost step, a restart or a changed mind needs no special case.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, occupy, place
 from supervisord_cp.model.assignment import Assignment
@@ -15,6 +16,17 @@ from supervisord_cp.model.launch import LaunchSpec, RunState, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.scaling import Action, Retire, ScalePlan, Start, Unplaced
 from supervisord_cp.policy.placing import Placer
+
+_SERVING: Final = frozenset(
+    {
+        InstanceState.READY,
+        InstanceState.DRAINING,
+        InstanceState.SLEEPING,
+        InstanceState.UNLISTED,
+        InstanceState.UNKNOWN,
+    }
+)
+"""May serve, for all that is known."""
 
 
 class Wanted(Value, frozen=True, kw_only=True):
@@ -63,6 +75,12 @@ def plan(
             actions.append(_start(item, found, taken))
             room = occupy(room, item.deployment, found)
             placed += 1
+        for stranded, reason in _stranded(step, mine[item.deployment], states, room):
+            found = place(item.deployment, item.spec, item.nodes, room, placer)
+            if isinstance(found, Place):
+                actions.append(_start(item, found, taken))
+                actions.append(Retire(instance=stranded.id, deployment=item.deployment, reason=reason))
+                room = occupy(room, item.deployment, found)
         if step.replace is not None and not placed:
             found = place(item.deployment, item.spec, item.nodes, room, placer)
             if isinstance(found, Place):
@@ -81,6 +99,36 @@ class _Step(Value, frozen=True, kw_only=True):
     retire: tuple[tuple[Assignment, Reason], ...] = ()
     replace: Assignment | None = None
     """An old revision to be replaced: by a new replica beside it, or in its place when there is no room."""
+
+
+def _stranded(
+    step: _Step,
+    mine: Sequence[Assignment],
+    states: Mapping[InstanceId, InstanceState],
+    nodes: Sequence[NodeCapacity],
+) -> Iterator[tuple[Assignment, Reason]]:
+    """Replicas that do not serve and are bound to a GPU on which they cannot start: they go elsewhere.
+
+    Where there is no elsewhere they stay, and start when the GPU is well again. One that serves is left
+    alone: the engine knows best whether its GPU still works.
+    """
+    if step.retire:
+        return  # those that do not serve go first
+    ill = {node.node: node.ill for node in nodes}
+    for assignment in mine:
+        if (
+            not assignment.counts
+            or assignment.leaving is not None
+            or assignment.run is not RunState.RUNNING
+            or assignment is step.replace
+            or states.get(assignment.id) in _SERVING
+        ):
+            continue
+        for device in assignment.devices:
+            if (health := ill.get(assignment.node, {}).get(device)) is not None:
+                params: dict[str, str | int | float] = {"gpu": device, "health": health.value}
+                yield assignment, Reason(code=ReasonCode.GPU_UNWELL, params=params)
+                break
 
 
 def _step(item: Wanted, mine: Sequence[Assignment], states: Mapping[InstanceId, InstanceState]) -> _Step:
