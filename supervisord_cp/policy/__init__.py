@@ -37,7 +37,7 @@ from supervisord_cp.policy.declare import (
     scorer,
 )
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
-from supervisord_cp.policy.routing import Filter, Hooks, Outcome, Picker, RouteContext, Scorer
+from supervisord_cp.policy.routing import Filter, Hooks, Outcome, Picker, Scorer
 from supervisord_cp.policy.scaling import (
     cannot_tell,
     is_at_rest,
@@ -75,7 +75,6 @@ __all__ = [
     "ReplicaPhase",
     "ReplicaView",
     "RequestPriority",
-    "RouteContext",
     "RoutedInstance",
     "RoutingRequest",
     "ScaleBounds",

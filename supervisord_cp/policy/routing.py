@@ -7,21 +7,11 @@ the candidates, scorers are summed by weight, one picker chooses.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from random import Random
 from typing import Any, Protocol
 
 from supervisord_cp.model.base import Incarnation, Value
 from supervisord_cp.model.request import Candidate, RoutingRequest
 from supervisord_cp.policy.context import Context
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteContext:
-    """Going away."""
-
-    rng: Random
-    request_tokens: float = 384.0
 
 
 class Filter(Protocol):

@@ -46,8 +46,11 @@ class Scheduler(Protocol):
 
 
 class SchedulerHooks(Protocol):
-    """What a scheduler class may have besides; each method by itself is optional. Those of
-    `supervisord_cp.policy.routing.Hooks` too."""
+    """What a scheduler class may have besides; each method by itself is optional."""
+
+    def on_arrival(self, waiting: WaitingRequest, context: QueueContext[Any]) -> None:
+        """A request has come, before anything is decided for it."""
+        ...
 
     def instances(
         self, waiting: WaitingRequest, candidates: Sequence[Candidate], context: QueueContext[Any]
@@ -58,4 +61,8 @@ class SchedulerHooks(Protocol):
 
     def hopeless(self, waiting: WaitingRequest, context: QueueContext[Any]) -> bool:
         """Whether a request that waits had better be refused at once."""
+        ...
+
+    def describe(self) -> str:
+        """One line on the state that it is in; a new line becomes an event."""
         ...

@@ -13,12 +13,15 @@ from typing import Final, Protocol
 
 from supervisord_cp.config.schema import RouterConfig
 from supervisord_cp.core.routing.estimate import Usage
+from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.core.routing.rate import RateLimiter
 from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason
 from supervisord_cp.core.routing.retry import MAX_REFUSALS, Miss, RetryBudget, may_retry
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot
+from supervisord_cp.plugin_host.binding import Binder
+from supervisord_cp.policy.routing import Outcome
 from supervisord_cp.router import own
 from supervisord_cp.router.answers import reject
 from supervisord_cp.router.auth import ApiKeys
@@ -72,14 +75,22 @@ class Dispatcher:
         created: int,
         rng: Random,
         watcher: Watcher,
+        binder: Binder | None = None,
+        here: Here = Here(),  # noqa: B008  # a constant
     ) -> None:
         """`clock` is monotonic seconds; `call_later` returns what cancels the call; `created` (Unix seconds)
-        is what the list of models says."""
+        is what the list of models says. `binder` knows the policies; None: the built-in ones."""
         self.clock = clock
         self.pools = Pools(clock)
         self.credentials = Credentials()
         self.credentials.ours = keys.required
-        self.fleet = Fleet(queue_requests=config.queue_requests, queue_bytes=config.queue_bytes, rng=rng)
+        self.fleet = Fleet(
+            queue_requests=config.queue_requests,
+            queue_bytes=config.queue_bytes,
+            rng=rng,
+            binder=binder or Binder(),
+            here=here,
+        )
         self.metrics = RouterMetrics()
         self.draining = False
         self._flows: set[Flow] = set()
@@ -139,8 +150,7 @@ class Dispatcher:
         flow.choices = taken.asked.choices
         flow.decode = lane.work.decode(taken.asked.max_tokens, flow.choices)
         flow.pin = taken.pin
-        lane.arrivals += 1
-        lane.prompt_tokens += taken.request.prompt_tokens
+        lane.arrived(flow, now)
         self._flows.add(flow)
         self._budget.earn()
         if taken.request.deadline_ms is not None:
@@ -217,6 +227,8 @@ class Dispatcher:
             flow.losses += miss is Miss.LOST
             self.eject(account, why)
         self._released(account)
+        outcome = Outcome(ok=False, seconds=now - flow.dispatched_at)
+        flow.lane.done(flow.request, account, outcome, now)
         died = not self.fleet.ejections.revived(account.incarnation)
         if not may_retry(
             miss, losses=flow.losses, refusals=flow.refusals, died=died, budget=self._budget, now=now
@@ -268,13 +280,14 @@ class Dispatcher:
         figures.code(flow.status)
         figures.duration.observe(now - flow.arrived_at)
         good = flow.status < 400 and not flow.cut
+        usage = self._learned(flow, now) if good and flow.started and flow.status != SWITCHING else Usage()
         lane.completed += good
         lane.failed += not good and flow.status != CLIENT_GONE
         figures.cut += flow.cut
-        if good and flow.started and flow.status != SWITCHING:
-            self._learn(flow, now)
         if flow.account is not None:
             self._released(flow.account)
+            if flow.started:
+                self._tell_done(flow, usage, now, good=good)
         if lane.line:
             self._placement.pump(lane, now)
 
@@ -310,10 +323,22 @@ class Dispatcher:
         if account.instance.draining and not account.inflight:
             self._watcher.released(account)
 
-    def _learn(self, flow: Flow, now: float) -> None:
+    def _tell_done(self, flow: Flow, usage: Usage, now: float, *, good: bool) -> None:
+        assert flow.account is not None
+        outcome = Outcome(
+            ok=good,
+            seconds=now - flow.dispatched_at,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+        flow.lane.done(flow.request, flow.account, outcome, now)
+
+    def _learned(self, flow: Flow, now: float) -> Usage:
+        """What the engine counted, taken into account."""
         usage = flow.tail.usage()
         if usage is None:  # a stream that was not asked for it: an event is a token, all but a few
             usage = Usage(completion_tokens=max(0, flow.events - 2))
         work = flow.lane.work
         work.learn(body_bytes=flow.body_bytes, usage=usage, choices=flow.choices)
         work.learn_duration(now - flow.dispatched_at)
+        return usage

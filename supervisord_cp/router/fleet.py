@@ -7,38 +7,47 @@ from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.core.routing.ejection import Ejections
 from supervisord_cp.core.routing.lane import Lane
+from supervisord_cp.core.routing.lane_policies import Here, LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
-from supervisord_cp.core.routing.pipeline import Pipeline
 from supervisord_cp.core.routing.queue import WaitingLine
 from supervisord_cp.core.routing.table import RoutingTable, index
-from supervisord_cp.errors import UsageError
 from supervisord_cp.model.base import DeploymentName, Incarnation
-from supervisord_cp.model.fleet import FleetSnapshot, PolicyUse, RoutedDeployment
+from supervisord_cp.model.fleet import FleetSnapshot, RoutedDeployment
 from supervisord_cp.model.router import LeaseCount
-from supervisord_cp.plugin_host.registry import build_pipeline
+from supervisord_cp.plugin_host.binding import Binder
+from supervisord_cp.plugin_host.registry import Registry
 
 if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow
 
 log = logging.getLogger(__name__)
 
-_DEFAULT_POLICY: Final = (PolicyUse(use="load_balanced"),)
-
 
 class Fleet:
     """Changes with snapshots and with what connections tell; asks nobody and waits for nothing."""
 
-    def __init__(self, *, queue_requests: int, queue_bytes: int, rng: Random) -> None:
+    def __init__(
+        self,
+        *,
+        queue_requests: int,
+        queue_bytes: int,
+        rng: Random,
+        binder: Binder,
+        here: Here = Here(),  # noqa: B008  # a constant
+    ) -> None:
         self.table = RoutingTable()
         self.ledger = Ledger()
         self.ejections = Ejections()
         self.lanes: dict[DeploymentName, Lane[Flow]] = {}
         self.known = False
         """Whether there has been a snapshot."""
-        self.policy_failures: dict[str, int] = {}
+        self.binder: Final = binder
         self._queue_requests = queue_requests
         self._queue_bytes = queue_bytes
         self._rng = rng
+        self._here = here
+        self._bound: dict[DeploymentName, tuple[object, ...]] = {}
+        """The versions of the policies that lanes have."""
 
     def apply(self, snapshot: FleetSnapshot, now: float) -> "list[Lane[Flow]]":
         """Take over a snapshot. Returns the lanes of deployments that it no longer has."""
@@ -47,10 +56,16 @@ class Fleet:
         self.ledger.sync(table.limits())
         self.ejections.keep(table.incarnations())
         dropped = [lane for name, lane in self.lanes.items() if name not in table.deployments]
-        self.lanes = {name: self._lane(deployment) for name, deployment in table.deployments.items()}
+        self.lanes = {name: self._lane(deployment, now) for name, deployment in table.deployments.items()}
         for name in self.lanes:
             self._refresh(name, now)
         return dropped
+
+    def use_policies(self, registry: Registry, now: float) -> None:
+        """Policies, or versions of them, have come or gone: deployments that name them take them over."""
+        self.binder.registry = registry
+        for lane in self.lanes.values():
+            self._lane(lane.deployment, now)
 
     def lane(self, model: str) -> "Lane[Flow] | None":
         """The deployment that clients call so."""
@@ -100,24 +115,23 @@ class Fleet:
         if lane is not None:
             lane.refresh(self.table.instances[name], self.ledger, self.ejections, now)
 
-    def _lane(self, deployment: RoutedDeployment) -> "Lane[Flow]":
+    def _lane(self, deployment: RoutedDeployment, now: float) -> "Lane[Flow]":
         lane = self.lanes.get(deployment.name)
+        version = self.binder.version(deployment)
         if lane is None:
             line: WaitingLine[Flow] = WaitingLine(most=self._queue_requests, most_bytes=self._queue_bytes)
-            return Lane(deployment, self._pipeline(deployment), line, self._rng)
-        if lane.deployment.router != deployment.router:
-            lane.pipeline = self._pipeline(deployment)
+            lane = Lane(deployment, self._policies(deployment), line, self._rng, self._here)
+        elif version != self._bound.get(deployment.name):
+            lane.use(self._policies(deployment), now)
+        self._bound[deployment.name] = version
         lane.deployment = deployment
         return lane
 
-    def _pipeline(self, deployment: RoutedDeployment) -> Pipeline:
-        try:
-            return build_pipeline(deployment.router, self._policy_failed)
-        except UsageError as error:
-            log.error("deployment %s is routed by load_balanced: %s", deployment.name, error)
-            return build_pipeline(_DEFAULT_POLICY, self._policy_failed)
-
-    def _policy_failed(self, policy: str, why: str) -> None:
-        if policy not in self.policy_failures:
-            log.error("routing policy %s failed and is passed over: %s", policy, why)
-        self.policy_failures[policy] = self.policy_failures.get(policy, 0) + 1
+    def _policies(self, deployment: RoutedDeployment) -> LanePolicies:
+        """The policies of a deployment, made anew; what cannot be used is told."""
+        before = self.binder.book.problems.get(deployment.name, ())
+        policies = self.binder.bind(deployment, self._rng)
+        for problem in self.binder.book.problems.get(deployment.name, ()):
+            if problem not in before:
+                log.error("deployment %s: %s", deployment.name, problem)
+        return policies

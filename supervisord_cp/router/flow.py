@@ -10,6 +10,7 @@ from supervisord_cp.core.routing.retry import Miss
 from supervisord_cp.core.routing.usage import Tail
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RoutingRequest
+from supervisord_cp.policy.scheduling import WaitingRequest
 from supervisord_cp.router.answers import reject
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.held import Held, begins_with_error
@@ -99,6 +100,21 @@ class Flow:
         return self.request.prompt_tokens
 
     @property
+    def tokens(self) -> int:
+        """Work, prompt and answer."""
+        return self.request.prompt_tokens + self.decode
+
+    @property
+    def key(self) -> str:
+        """Whose it is."""
+        return self.request.key
+
+    @property
+    def waiting(self) -> WaitingRequest:
+        """The request as schedulers see it."""
+        return WaitingRequest(request=self.request, arrived=self.arrived_at, decode_tokens=self.decode)
+
+    @property
     def started(self) -> bool:
         """Whether the client has seen any of the answer."""
         return self.status != 0
@@ -115,6 +131,7 @@ class Flow:
         self.account = account
         self.dispatched_at = now
         self._lease = account.open(self.request.prompt_tokens, self.decode)
+        self.lane.dispatched(self.request, account, now)
         connection = self._host.pools.take(account)
         if connection is None:
             self._host.pools.dial(account, self)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from supervisord_cp.model.base import DeploymentName
+from supervisord_cp.plugin_host.binding import PolicyBook
 from supervisord_cp.router.fleet import Fleet
 
 _PREFIX: Final = "supervisord_cp_"
@@ -87,8 +88,7 @@ class RouterMetrics:
         self._histograms(lines)
         _gauges(lines, fleet)
         lines += _metric("router_connections", "gauge", "Open client connections.", {"": self.connections})
-        failures = {_labels(policy=name): count for name, count in fleet.policy_failures.items()}
-        lines += _metric("policy_failures_total", "counter", "Calls of policies that failed.", failures)
+        _policies(lines, fleet.binder.book)
         return "\n".join(lines) + "\n"
 
     def _counters(self, lines: list[str]) -> None:
@@ -146,6 +146,29 @@ def _gauges(lines: list[str], fleet: Fleet) -> None:
         {"": len(fleet.ejections.incarnations)},
     )
     lines += _metric("router_snapshot_version", "gauge", "The snapshot in use.", {"": fleet.table.version})
+
+
+def _policies(lines: list[str], book: PolicyBook) -> None:
+    failures = {_labels(policy=name): figures.failures for name, figures in book.figures.items()}
+    lines += _metric("policy_failures_total", "counter", "Calls of policies that failed.", failures)
+    blown = {_labels(policy=name): int(figures.open > 0) for name, figures in book.figures.items()}
+    lines += _metric("policy_breaker_open", "gauge", "1 while others decide in a policy's place.", blown)
+    name = f"{_PREFIX}policy_seconds"
+    lines += [f"# HELP {name} Time in the calls of policies.", f"# TYPE {name} summary"]
+    for policy, figures in book.figures.items():
+        labels = _labels(policy=policy)
+        lines.append(f"{name}_sum{{{labels}}} {figures.seconds:.9g}")
+        lines.append(f"{name}_count{{{labels}}} {figures.calls}")
+    shadows = {
+        _labels(deployment=deployment, policy=policy, agreed=word): count
+        for (deployment, policy), agreement in book.agreements.items()
+        for word, count in (
+            ("true", agreement.agreed),
+            ("false", agreement.decisions - agreement.agreed),
+        )
+    }
+    text = "Decisions that a shadow policy made as the one in use did, or otherwise."
+    lines += _metric("policy_shadow_decisions_total", "counter", text, shadows)
 
 
 def _metric(name: str, kind: str, text: str, values: Mapping[str, int]) -> list[str]:

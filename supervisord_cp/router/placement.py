@@ -46,7 +46,7 @@ class Placement:
                 return
             flow.pin = None
         if again or not lane.line:
-            account = lane.choose(flow.request, now, fail_open=not again)
+            account = lane.choose(flow, now, fail_open=not again)
             if account is not None:
                 flow.dispatch(account, now)
                 return
@@ -54,24 +54,30 @@ class Placement:
 
     def pump(self, lane: "Lane[Flow]", now: float) -> None:
         """Send out what waits, from the front, as long as there is room."""
-        while (flow := lane.line.first()) is not None:
-            account = lane.choose(flow.request, now)
-            if account is None:
-                break
-            lane.line.remove(flow)
+        while (found := lane.next_out(now)) is not None:
+            flow, account = found
+            lane.line.serve(flow, now)
             flow.waited(now)
             self._metrics.of(lane.deployment.name).queue_wait.observe(flow.waited_s)
             flow.dispatch(account, now)
 
     def expire(self, lane: "Lane[Flow]", now: float) -> None:
-        """Turn away what has waited for too long: for room, or for an instance to be there at all."""
+        """Turn away what has waited for too long, for room or for an instance to be there at all, and what
+        the scheduler has no hope for."""
         if lane.reachable:
             limit, reason = self._queue_timeout_s, RejectReason.QUEUE_TIMEOUT
         else:
             limit, reason = self._hold_timeout_s, lane.absence()
         for flow in lane.line:
             if now - max(flow.first_wait_at, lane.changed_at) > limit:
-                self._reject(flow, reason, _MESSAGES[reason])
+                self._turn_away(flow, reason)
+        for flow in lane.look_over(now):
+            self._turn_away(flow, RejectReason.DEADLINE_HOPELESS)
+
+    def _turn_away(self, flow: "Flow", reason: RejectReason) -> None:
+        """Reject it, unless one that was rejected before has made room for it."""
+        if flow in flow.lane.line:
+            self._reject(flow, reason, _MESSAGES[reason])
 
     def _wait(self, flow: "Flow", now: float, *, front: bool) -> None:
         lane = flow.lane
@@ -79,17 +85,10 @@ class Placement:
             refusal = RejectReason.NO_CAPACITY
         elif not front and not lane.line.fits(flow):
             refusal = RejectReason.QUEUE_FULL
-        elif self._too_late(flow, now):
+        elif lane.comes_too_late(flow, now):
             refusal = RejectReason.DEADLINE_HOPELESS
         else:
             flow.waits(now)
-            lane.line.add(flow, front=front)
+            lane.wait(flow, now, front=front)
             return
         self._reject(flow, refusal, _MESSAGES[refusal])
-
-    def _too_late(self, flow: "Flow", now: float) -> bool:
-        deadline_ms = flow.request.deadline_ms
-        wait = flow.lane.estimated_wait_s(now)
-        if deadline_ms is None or wait is None:
-            return False
-        return wait > deadline_ms / 1000 - (now - flow.arrived_at)

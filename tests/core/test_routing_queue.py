@@ -25,6 +25,8 @@ from supervisord_cp.model.base import Incarnation
 class Item:
     body_bytes: int = 1
     prompt_tokens: int = 1
+    tokens: int = 1
+    key: str = ""
 
 
 @given(

@@ -1,0 +1,1 @@
+"""Where a request goes: steps, and presets of steps."""

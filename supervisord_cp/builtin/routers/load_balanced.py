@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from supervisord_cp.policy import Candidate, PolicyKind, RouteContext, RoutingRequest, policy
+from supervisord_cp.policy import Candidate, Context, RoutingRequest, scorer
 
 
-@policy(PolicyKind.SCORER, "load_balanced")
+@scorer("load_balanced")
 def load_balanced(
-    request: RoutingRequest, candidates: Sequence[Candidate], context: RouteContext
+    request: RoutingRequest, candidates: Sequence[Candidate], context: Context[None]
 ) -> list[float]:
     """Least booked work in tokens per weight, this request's own prompt included.
 

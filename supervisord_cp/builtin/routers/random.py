@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from supervisord_cp.policy import Candidate, PolicyKind, RouteContext, RoutingRequest, policy
+from supervisord_cp.policy import Candidate, Context, RoutingRequest, picker
 
 
-@policy(PolicyKind.PICKER, "random")
+@picker("random")
 def random(
     request: RoutingRequest,
     candidates: Sequence[Candidate],
     scores: Sequence[float],
-    context: RouteContext,
+    context: Context[None],
 ) -> int:
     """One of the candidates at random."""
-    return context.rng.randrange(len(candidates))
+    return context.random.randrange(len(candidates))

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from supervisord_cp.policy import Candidate, PolicyKind, RouteContext, RoutingRequest, policy
+from supervisord_cp.policy import Candidate, Context, RoutingRequest, picker
 
 
-@policy(PolicyKind.PICKER, "round_robin")
+@picker("round_robin")
 class RoundRobin:
     """The next instance in the order of their ids, whatever the work on it."""
 
@@ -17,9 +17,8 @@ class RoundRobin:
         request: RoutingRequest,
         candidates: Sequence[Candidate],
         scores: Sequence[float],
-        context: RouteContext,
+        context: Context[None],
     ) -> int:
-        order = sorted(range(len(candidates)), key=lambda i: candidates[i].instance.id)
-        index = next((i for i in order if candidates[i].instance.id > self._last), order[0])
-        self._last = candidates[index].instance.id
-        return index
+        ids = [candidate.instance.id for candidate in candidates]
+        self._last = min((i for i in ids if i > self._last), default=min(ids))
+        return ids.index(self._last)

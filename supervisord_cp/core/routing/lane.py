@@ -1,24 +1,29 @@
-"""One deployment as the router serves it: its instances, its waiting line, its learned figures."""
+"""One deployment as the router serves it: its instances, its line, its policies, its learned figures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from supervisord_cp.core.routing.ejection import Ejections
 from supervisord_cp.core.routing.estimate import WorkEstimate
+from supervisord_cp.core.routing.lane_policies import Here, LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
 from supervisord_cp.core.routing.pipeline import Pipeline
 from supervisord_cp.core.routing.queue import Item, WaitingLine
 from supervisord_cp.core.routing.rejection import RejectReason
+from supervisord_cp.core.routing.scheduled_line import ScheduledLine
+from supervisord_cp.core.routing.shadow import RouterShadow, SchedulerShadow
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import RoutedDeployment, RoutedInstance
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.model.router import DeploymentDemand
-from supervisord_cp.policy.routing import RouteContext
+from supervisord_cp.policy.context import Context, QueueContext
+from supervisord_cp.policy.routing import Outcome
 
-_NOTABLE: Final = 0.01
+LOOK_AHEAD: Final = 32
+"""Requests that are looked at when the first one must wait for instances that others do not want."""
 _LEAVING: Final = (InstanceState.DRAINING, InstanceState.STOPPING)
 _COMING: Final = (
     InstanceState.GATED,
@@ -34,11 +39,16 @@ class Lane(Generic[Item]):
     """Its parts change with the snapshot; it itself lives as long as the deployment."""
 
     def __init__(
-        self, deployment: RoutedDeployment, pipeline: Pipeline, line: WaitingLine[Item], rng: Random
+        self,
+        deployment: RoutedDeployment,
+        policies: LanePolicies,
+        line: WaitingLine[Item],
+        rng: Random,
+        here: Here = Here(),  # noqa: B008  # a constant
     ) -> None:
         self.deployment = deployment
-        self.pipeline = pipeline
-        self.line: Final = line
+        self.policies = policies
+        self.line: Final = ScheduledLine(line, policies.scheduler, _beside(policies.shadow))
         self.work: Final = WorkEstimate()
         self.arrivals = 0
         self.prompt_tokens = 0
@@ -46,17 +56,29 @@ class Lane(Generic[Item]):
         self.failed = 0
         self.changed_at = 0.0
         """When waiting for room became waiting for an instance, or the other way round."""
+        self._rng: Final = rng
+        self._here: Final = here
         self._instances: tuple[RoutedInstance, ...] = ()
         self._accounts: dict[Incarnation, Account] = {}
         self._routable: list[Account] = []
         self._usable: list[Account] = []
-        self._context = RouteContext(rng=rng, request_tokens=self.work.request_tokens)
+        self.needs_prefix = policies.needs_prefix
+
+    def use(self, policies: LanePolicies, now: float) -> None:
+        """From now on these decide."""
+        before, self.policies = self.policies, policies
+        before.router.retire()
+        if isinstance(before.shadow, RouterShadow):
+            before.shadow.retire()
+        self.line.use(policies.scheduler, _beside(policies.shadow), self._queue_context(now))
+        self.needs_prefix = policies.needs_prefix
 
     def refresh(
         self, instances: Sequence[RoutedInstance], ledger: Ledger, ejections: Ejections, now: float
     ) -> None:
         """Take over the snapshot's instances and who is ejected."""
         was_reachable = self.reachable
+        before = self._accounts
         self._instances = tuple(instances)
         found = [account for i in instances if (account := ledger.get(i.incarnation)) is not None]
         self._accounts = {account.incarnation: account for account in found}
@@ -64,6 +86,8 @@ class Lane(Generic[Item]):
         self._usable = [account for account in self._routable if account.incarnation not in ejections]
         if self.reachable is not was_reachable:
             self.changed_at = now
+        for incarnation in before.keys() - self._accounts.keys():
+            self._forget(incarnation, now)
 
     @property
     def inflight(self) -> int:
@@ -79,24 +103,65 @@ class Lane(Generic[Item]):
         """Whether a request could go out now."""
         return any(account.has_room(now) for account in self._usable)
 
-    def choose(self, request: RoutingRequest, now: float, *, fail_open: bool = False) -> Account | None:
-        """Where the request goes; None when no instance has room.
+    def choose(self, item: Item, now: float, *, fail_open: bool = False) -> Account | None:
+        """Where a request goes; None when no instance that may have it has room.
 
         `fail_open`: when every instance is ejected, choose among them all the same (suspect ourselves).
         """
         accounts = self._usable or (self._routable if fail_open else self._usable)
+        if len(accounts) > 1 and self.line.scheduling.restricts:
+            accounts = self._allowed(item, accounts, now)
         roomy = [account for account in accounts if account.has_room(now)]
         if len(roomy) < 2:
             return roomy[0] if roomy else None
-        chosen = self.pipeline.choose(request, [account.candidate for account in roomy], self._known())
+        candidates = tuple(account.candidate for account in roomy)
+        context = self._context(now)
+        chosen = self.policies.router.choose(item.request, candidates, context).candidate
+        if isinstance(self.policies.shadow, RouterShadow):
+            self.policies.shadow.compare(item.request, candidates, chosen, context)
         return self._accounts[chosen.instance.incarnation]
 
-    def _known(self) -> RouteContext:
-        """The context of a decision; made again when a mean has moved, not for every request."""
-        tokens = self.work.request_tokens
-        if abs(tokens - self._context.request_tokens) > _NOTABLE * tokens:
-            self._context = RouteContext(rng=self._context.rng, request_tokens=tokens)
-        return self._context
+    def arrived(self, item: Item, now: float) -> None:
+        """A request has come."""
+        self.arrivals += 1
+        self.prompt_tokens += item.prompt_tokens
+        if self.line.scheduling.counts:
+            self.line.scheduling.arrived(item.waiting, self._queue_context(now))
+
+    def wait(self, item: Item, now: float, *, front: bool = False) -> None:
+        """Let a request wait; `front` for one that was on its way before."""
+        self.line.add(item, self._queue_context(now), front=front)
+
+    def next_out(self, now: float) -> tuple[Item, Account] | None:
+        """The request that can leave the line now, and where it goes; None: nobody can."""
+        item = self.line.first()
+        if item is None:
+            return None
+        account = self.choose(item, now)
+        if account is not None:
+            return item, account
+        if self.line.scheduling.restricts and self.has_room(now):
+            for item in self.line.next_ones(LOOK_AHEAD):
+                if (account := self.choose(item, now)) is not None:
+                    return item, account
+        return None
+
+    def look_over(self, now: float) -> list[Item]:
+        """Have the line put in order again where that is due; those of it that had better be refused."""
+        context = self._queue_context(now)
+        self.line.refresh(context)
+        return self.line.hopeless(context)
+
+    def comes_too_late(self, item: Item, now: float) -> bool:
+        """Whether a request that would have to wait cannot be answered in time."""
+        context = self._queue_context(now)
+        if self.line.scheduling.hopeless(item.waiting, context):
+            return True
+        deadline = item.waiting.deadline
+        if deadline is None:
+            return False
+        wait = self.estimated_wait_s(now, self.line.ahead(item, context))
+        return wait is not None and now + wait > deadline
 
     def pinned(self, incarnation: Incarnation) -> Account | None:
         """The account of one incarnation, if it still serves (draining too: what it stores is there only)."""
@@ -104,6 +169,25 @@ class Lane(Generic[Item]):
         if account is None or not account.instance.url:
             return None
         return account if account.instance.routable or account.instance.draining else None
+
+    # --- what becomes of requests, for policies that want to know
+
+    def dispatched(self, request: RoutingRequest, account: Account, now: float) -> None:
+        """A request goes to an instance."""
+        for pipeline in self._watching():
+            pipeline.dispatched(request, account.candidate, self._context(now))
+
+    def first_byte(self, request: RoutingRequest, account: Account, now: float) -> None:
+        """Its answer begins."""
+        for pipeline in self._watching():
+            pipeline.first_byte(request, account.candidate, self._context(now))
+
+    def done(self, request: RoutingRequest, account: Account, outcome: Outcome, now: float) -> None:
+        """It is done with there."""
+        for pipeline in self._watching():
+            pipeline.completed(request, account.candidate, outcome, self._context(now))
+
+    # --- figures
 
     @property
     def hopeless(self) -> bool:
@@ -120,12 +204,13 @@ class Lane(Generic[Item]):
             return RejectReason.DRAINING
         return RejectReason.NO_CAPACITY
 
-    def estimated_wait_s(self, now: float) -> float | None:
-        """How long a request that joins the line now will wait; None when nobody can tell."""
+    def estimated_wait_s(self, now: float, ahead: int | None = None) -> float | None:
+        """How long a request that joins the line now will wait, with so many before it (default: all);
+        None when nobody can tell."""
         if not self._usable:
             return self.deployment.start_estimate_s
-        slots = sum(account.slots(now) for account in self._usable)
-        return self.work.seconds * (len(self.line) + 1) / max(1, slots)
+        before = len(self.line) if ahead is None else ahead
+        return self.work.seconds * (before + 1) / max(1, self._slots(now))
 
     def retry_after_s(self, now: float) -> int:
         """The same as whole seconds for `Retry-After`, between 1 and 600."""
@@ -144,3 +229,61 @@ class Lane(Generic[Item]):
             completed_total=self.completed,
             failed_total=self.failed,
         )
+
+    # --- inside
+
+    def _allowed(self, item: Item, accounts: Sequence[Account], now: float) -> list[Account]:
+        """Where the scheduler lets a request go."""
+        candidates = tuple(account.candidate for account in accounts)
+        kept = self.line.scheduling.instances(item.waiting, candidates, self._queue_context(now))
+        allowed = {candidate.instance.incarnation for candidate in kept}
+        return [account for account in accounts if account.incarnation in allowed]
+
+    def _forget(self, incarnation: Incarnation, now: float) -> None:
+        self.policies.router.reset(incarnation, now)
+        if isinstance(self.policies.shadow, RouterShadow):
+            self.policies.shadow.policy.reset(incarnation, now)
+
+    def _watching(self) -> Iterator[Pipeline]:
+        """Those that are told of every request."""
+        if self.policies.router.watches:
+            yield self.policies.router
+        shadow = self.policies.shadow
+        if isinstance(shadow, RouterShadow) and shadow.policy.watches:
+            yield shadow.policy
+
+    def _slots(self, now: float) -> int:
+        return sum(account.slots(now) for account in self._usable)
+
+    def _context(self, now: float) -> Context[None]:
+        work = self.work
+        return Context(
+            now=now,
+            random=self._rng,
+            params=None,
+            request_tokens=work.request_tokens,
+            request_s=work.seconds,
+            node=self._here.node,
+            zone=self._here.zone,
+        )
+
+    def _queue_context(self, now: float) -> QueueContext[None]:
+        work, slo_ms = self.work, self.deployment.slo_ttft_ms
+        return QueueContext(
+            now=now,
+            random=self._rng,
+            params=None,
+            request_tokens=work.request_tokens,
+            request_s=work.seconds,
+            node=self._here.node,
+            zone=self._here.zone,
+            queued=len(self.line),
+            queued_tokens=self.line.tokens,
+            inflight=self.inflight,
+            slots=self._slots(now) if all(account.limited for account in self._usable) else 0,
+            slo_ttft_s=None if slo_ms is None else slo_ms / 1000,
+        )
+
+
+def _beside(shadow: RouterShadow | SchedulerShadow[Any] | None) -> SchedulerShadow[Any] | None:
+    return shadow if isinstance(shadow, SchedulerShadow) else None

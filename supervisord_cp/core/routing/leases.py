@@ -85,6 +85,11 @@ class Account:
         return len(self._leases)
 
     @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return self.limit < _UNLIMITED
+
+    @property
     def tokens(self) -> int:
         """Booked work."""
         return self._booked_prefill + self._booked_decode
@@ -99,6 +104,7 @@ class Account:
                 booked_prefill=self._booked_prefill,
                 booked_decode=self._booked_decode,
                 foreign=self.foreign,
+                limit=self.limit if self.limited else 0,
             )
         return self._candidate
 

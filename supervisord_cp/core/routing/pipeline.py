@@ -1,120 +1,163 @@
 """Where a request goes: filters, weighted scores, one pick. A policy that fails is passed over."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from supervisord_cp.model.base import Value
+from supervisord_cp.core.policies.guard import Guard
+from supervisord_cp.model.base import Incarnation, Value
 from supervisord_cp.model.request import Candidate, RoutingRequest
+from supervisord_cp.policy.answers import finite_scores, index_of_candidate, kept_candidates, one_line
+from supervisord_cp.policy.context import Context
 from supervisord_cp.policy.declare import PolicyKind
-from supervisord_cp.policy.routing import Picker, RouteContext
+from supervisord_cp.policy.routing import Outcome, Picker, Scorer
 
 
 class Step(Value, frozen=True, kw_only=True):
     """One policy, ready to be called."""
 
-    name: str
     kind: PolicyKind
     call: Callable[..., Any]
+    guard: Guard
     weight: float = 1.0
+    params: Any = None
+    needs_prefix: bool = False
+
+    def given(self, shared: Context[None]) -> Context[Any]:
+        """The context of a decision as this policy sees it."""
+        if self.params is None:
+            return shared
+        return Context(
+            now=shared.now,
+            random=shared.random,
+            params=self.params,
+            request_tokens=shared.request_tokens,
+            request_s=shared.request_s,
+            node=shared.node,
+            zone=shared.zone,
+        )
+
+    def hook(self, name: str) -> Callable[..., Any] | None:
+        """One of its optional methods."""
+        found: Callable[..., Any] | None = getattr(self.call, name, None)
+        return found if callable(found) else None
 
 
-FailureListener = Callable[[str, str], None]
-"""Called with a policy's name and what it did wrong."""
+class Choice(Value, frozen=True, kw_only=True):
+    """Where a request goes, and what it was chosen from."""
+
+    candidate: Candidate
+    candidates: tuple[Candidate, ...]
+    """Those that the filters left."""
+    scores: tuple[float, ...] = ()
+    """Theirs; empty when nobody had to be asked."""
 
 
 class Pipeline:
     """The steps of one deployment."""
 
-    def __init__(
-        self, steps: Sequence[Step], *, pick: Picker, on_failure: FailureListener = lambda name, why: None
-    ) -> None:
-        """`pick` chooses when no step does, or when that step fails."""
+    def __init__(self, steps: Sequence[Step], *, score: Scorer, pick: Picker) -> None:
+        """`score` and `pick` decide where no step does, and where one fails; they do not fail."""
+        self.steps: Final = tuple(steps)
         self._filters: Final = [step for step in steps if step.kind is PolicyKind.FILTER]
         self._scorers: Final = [step for step in steps if step.kind is PolicyKind.SCORER]
         self._picker: Final = next((step for step in steps if step.kind is PolicyKind.PICKER), None)
+        self._score: Final = score
         self._pick: Final = pick
-        self._on_failure: Final = on_failure
+        self.needs_prefix: Final = any(step.needs_prefix for step in steps)
+        self._on_dispatch: Final = _hooks(steps, "on_dispatch")
+        self._on_first_byte: Final = _hooks(steps, "on_first_byte")
+        self._on_complete: Final = _hooks(steps, "on_complete")
+        self._on_instance_reset: Final = _hooks(steps, "on_instance_reset")
+        self._describe: Final = _hooks(steps, "describe")
+        self.watches: Final = bool(self._on_dispatch or self._on_first_byte or self._on_complete)
+        """Whether a step wants to be told what becomes of requests."""
 
     def choose(
-        self, request: RoutingRequest, candidates: Sequence[Candidate], context: RouteContext
-    ) -> Candidate:
+        self, request: RoutingRequest, candidates: tuple[Candidate, ...], context: Context[None]
+    ) -> Choice:
         """One of the candidates; there must be at least one."""
         for step in self._filters:
-            candidates = self._filtered(step, request, candidates, context)
+            answer = step.guard.ask(
+                step.call, kept_candidates, context.now, request, candidates, step.given(context)
+            )
+            candidates = candidates if answer is None else answer
         if len(candidates) == 1:
-            return candidates[0]
+            return Choice(candidate=candidates[0], candidates=candidates)
         scores = self._scores(request, candidates, context)
-        if self._picker is not None:
-            index = self._index(self._picker, request, candidates, scores, context)
-            if index is not None:
-                return candidates[index]
-        return candidates[self._pick(request, candidates, scores, context)]
+        index = self._index(request, candidates, scores, context)
+        if index is None:
+            scores = scores or self._score(request, candidates, context)
+            index = self._pick(request, candidates, scores, context)
+        return Choice(candidate=candidates[index], candidates=candidates, scores=tuple(scores))
 
-    def _filtered(
-        self,
-        step: Step,
-        request: RoutingRequest,
-        candidates: Sequence[Candidate],
-        context: RouteContext,
-    ) -> Sequence[Candidate]:
-        try:
-            kept = list(step.call(request, candidates, context))
-        except Exception as error:
-            self._on_failure(step.name, repr(error))
-            return candidates
-        if any(candidate not in candidates for candidate in kept):
-            self._on_failure(step.name, "returned something that is no candidate")
-            return candidates
-        return kept or candidates
+    def dispatched(self, request: RoutingRequest, candidate: Candidate, context: Context[None]) -> None:
+        """A request goes to an instance."""
+        for step, call in self._on_dispatch:
+            step.guard.tell(call, context.now, request, candidate, step.given(context))
+
+    def first_byte(self, request: RoutingRequest, candidate: Candidate, context: Context[None]) -> None:
+        """Its answer begins."""
+        for step, call in self._on_first_byte:
+            step.guard.tell(call, context.now, request, candidate, step.given(context))
+
+    def completed(
+        self, request: RoutingRequest, candidate: Candidate, outcome: Outcome, context: Context[None]
+    ) -> None:
+        """It is done with."""
+        for step, call in self._on_complete:
+            step.guard.tell(call, context.now, request, candidate, outcome, step.given(context))
+
+    def reset(self, incarnation: Incarnation, now: float) -> None:
+        """An incarnation is gone."""
+        for step, call in self._on_instance_reset:
+            step.guard.tell(call, now, incarnation)
+
+    def described(self, now: float) -> Iterator[tuple[str, str]]:
+        """What policies say of their state, by name."""
+        for step, call in self._describe:
+            said = step.guard.ask(call, one_line, now)
+            if said is not None:
+                yield step.guard.name, said
+
+    def retire(self) -> None:
+        """It is no longer in use."""
+        for step in self.steps:
+            step.guard.retire()
 
     def _scores(
-        self, request: RoutingRequest, candidates: Sequence[Candidate], context: RouteContext
-    ) -> list[float]:
-        total: list[float] | None = None
+        self, request: RoutingRequest, candidates: tuple[Candidate, ...], context: Context[None]
+    ) -> Sequence[float]:
+        """The weighted sum, empty when there is none."""
+        total: list[float] = []
         for step in self._scorers:
-            scores = self._scored(step, request, candidates, context)
+            scores = step.guard.ask(
+                step.call, finite_scores, context.now, request, candidates, step.given(context)
+            )
             if scores is None:
                 continue
             if len(self._scorers) > 1:
                 scores = [step.weight * score for score in _spread(scores)]
-            total = scores if total is None else [a + b for a, b in zip(total, scores, strict=True)]
-        return [0.0] * len(candidates) if total is None else total
-
-    def _scored(
-        self,
-        step: Step,
-        request: RoutingRequest,
-        candidates: Sequence[Candidate],
-        context: RouteContext,
-    ) -> list[float] | None:
-        try:
-            scores = list(step.call(request, candidates, context))
-            if len(scores) == len(candidates) and all(map(math.isfinite, scores)):
-                return scores
-        except Exception as error:
-            self._on_failure(step.name, repr(error))
-        else:
-            self._on_failure(step.name, f"did not return {len(candidates)} finite numbers")
-        return None
+            total = [a + b for a, b in zip(total, scores, strict=True)] if total else scores
+        return total
 
     def _index(
         self,
-        step: Step,
         request: RoutingRequest,
-        candidates: Sequence[Candidate],
+        candidates: tuple[Candidate, ...],
         scores: Sequence[float],
-        context: RouteContext,
+        context: Context[None],
     ) -> int | None:
-        try:
-            index = step.call(request, candidates, scores, context)
-        except Exception as error:
-            self._on_failure(step.name, repr(error))
+        step = self._picker
+        if step is None:
             return None
-        if type(index) is int and 0 <= index < len(candidates):
-            return index
-        self._on_failure(step.name, f"returned {index!r}, not an index below {len(candidates)}")
-        return None
+        scores = scores or [0.0] * len(candidates)
+        return step.guard.ask(
+            step.call, index_of_candidate, context.now, request, candidates, scores, step.given(context)
+        )
+
+
+def _hooks(steps: Sequence[Step], name: str) -> tuple[tuple[Step, Callable[..., Any]], ...]:
+    return tuple((step, call) for step in steps if (call := step.hook(name)) is not None)
 
 
 def _spread(scores: Sequence[float]) -> list[float]:

@@ -1,8 +1,12 @@
-"""Requests that wait for an instance: bounded in count and bytes, first come first served."""
+"""Requests that wait for an instance: bounded in count and bytes, keys in turn, each key's by their ranks."""
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+from supervisord_cp.core.routing.fair_share import FairShare
+from supervisord_cp.model.request import RoutingRequest
+from supervisord_cp.policy.scheduling import WaitingRequest
 
 
 class Waiting(Protocol):
@@ -14,52 +18,152 @@ class Waiting(Protocol):
     @property
     def prompt_tokens(self) -> int: ...
 
+    @property
+    def tokens(self) -> int:
+        """Work, prompt and answer."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Whose it is: keys take turns."""
+        ...
+
+    @property
+    def request(self) -> RoutingRequest: ...
+
+    @property
+    def waiting(self) -> WaitingRequest:
+        """The same, as schedulers see it."""
+        ...
+
 
 Item = TypeVar("Item", bound=Waiting)
+
+
+class _Place(NamedTuple):
+    """Where an item stands among those of its key."""
+
+    rank: float
+    number: int
 
 
 class WaitingLine(Generic[Item]):
     """The queue of one deployment. Items are told apart by identity; each waits once."""
 
     def __init__(self, *, most: int, most_bytes: int) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        self._items: OrderedDict[int, Item] = OrderedDict()
+        self._most: Final = most
+        self._most_bytes: Final = most_bytes
+        self._items: dict[_Place, Item] = {}
+        self._places: dict[int, _Place] = {}
+        self._lines: dict[str, list[_Place]] = {}
+        self._returned: list[Item] = []
+        """Those that have been through the line before: they go first, the latest of them before all."""
+        self._share: Final = FairShare()
+        self._number = 0
         self.bytes = 0
         self.tokens = 0
+        """Of prompts."""
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._places) + len(self._returned)
 
     def __iter__(self) -> Iterator[Item]:
-        """From the front; the line may change meanwhile."""
-        return iter(tuple(self._items.values()))
+        """All of them; the line may change meanwhile."""
+        return iter((*reversed(self._returned), *self._items.values()))
+
+    def __contains__(self, item: object) -> bool:
+        return id(item) in self._places or any(item is other for other in self._returned)
 
     def fits(self, item: Item) -> bool:
         """Whether there is room for one more. A single item of any size may wait in an empty line."""
-        if not self._items:
+        if not len(self):
             return self._most > 0
-        return len(self._items) < self._most and self.bytes + item.body_bytes <= self._most_bytes
+        return len(self) < self._most and self.bytes + item.body_bytes <= self._most_bytes
 
-    def add(self, item: Item, *, front: bool = False) -> None:
-        """Let it wait; `front` for one that has been through the line before, bounds notwithstanding."""
-        key = id(item)
-        if key in self._items:
+    def add(self, item: Item, rank: float = 0.0, *, front: bool = False) -> None:
+        """Let it wait, behind those of its key with the same rank; `front` for one that has been through
+        the line before, bounds notwithstanding."""
+        if item in self:
             raise ValueError("it waits already")
-        self._items[key] = item
         if front:
-            self._items.move_to_end(key, last=False)
+            self._returned.append(item)
+        else:
+            self._number += 1
+            self._insert(item, _Place(rank, self._number))
         self.bytes += item.body_bytes
         self.tokens += item.prompt_tokens
 
     def remove(self, item: Item) -> bool:
         """Take it out from wherever it stands. False when it does not wait."""
-        if self._items.pop(id(item), None) is None:
+        place = self._places.pop(id(item), None)
+        if place is not None:
+            self._withdraw(item.key, place)
+        elif item in self._returned:
+            self._returned.remove(item)
+        else:
             return False
         self.bytes -= item.body_bytes
         self.tokens -= item.prompt_tokens
         return True
 
+    def serve(self, item: Item) -> None:
+        """Take it out because it is sent to an instance: its key has had its turn."""
+        if id(item) in self._places:
+            self._share.charge(item.key, item.tokens)
+        self.remove(item)
+
     def first(self) -> Item | None:
-        """The one that has waited longest."""
-        return next(iter(self._items.values()), None)
+        """The one whose turn it is."""
+        if self._returned:
+            return self._returned[-1]
+        if not self._lines:
+            return None
+        key = self._share.turn(self._cost)
+        return self._items[self._lines[key][0]]
+
+    def next_ones(self, most: int) -> Iterator[Item]:
+        """The first ones, about in the order in which they will go: each key's first, each key's second, …"""
+        yield from reversed(self._returned)
+        lines = [self._lines[key][:most] for key in self._share.order()]
+        for depth in range(max(map(len, lines), default=0)):
+            for line in lines:
+                if depth < len(line):
+                    yield self._items[line[depth]]
+
+    def ahead(self, key: str, rank: float) -> int:
+        """How many would go before one more of this key and rank, about."""
+        own = bisect_left(self._lines.get(key, ()), _Place(rank, self._number + 1))
+        others = (min(len(line), own + 1) for other, line in self._lines.items() if other != key)
+        return len(self._returned) + own + sum(others)
+
+    def rerank(self, rank: Callable[[Item], float]) -> None:
+        """Put everything in a new order."""
+        items = list(self._items.items())
+        self._items.clear()
+        for line in self._lines.values():
+            line.clear()
+        for place, item in items:
+            self._insert(item, _Place(rank(item), place.number))
+
+    def _insert(self, item: Item, place: _Place) -> None:
+        self._items[place] = item
+        self._places[id(item)] = place
+        line = self._lines.get(item.key)
+        if line is None:
+            line = self._lines[item.key] = []
+            self._share.join(item.key)
+        if not line or line[-1] < place:
+            line.append(place)
+        else:
+            insort(line, place)
+
+    def _withdraw(self, key: str, place: _Place) -> None:
+        del self._items[place]
+        line = self._lines[key]
+        del line[bisect_left(line, place)]
+        if not line:
+            del self._lines[key]
+            self._share.leave(key)
+
+    def _cost(self, key: str) -> float:
+        return self._items[self._lines[key][0]].tokens

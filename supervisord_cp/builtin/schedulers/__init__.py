@@ -1,0 +1,1 @@
+"""When a request goes: what orders those that wait."""
