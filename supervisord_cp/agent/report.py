@@ -24,8 +24,8 @@ COALESCE_S: Final = 0.005
 """Changes within this time travel together."""
 EVENTS_KEPT: Final = 500
 """Events that are kept while central cannot be reached."""
-OWNERS_S: Final = 2.0
-"""How long a look through the host's processes serves."""
+OWNERS_S: Final = 10.0
+"""How long a process counts as a stranger before it is looked at again: pids come back."""
 
 Statuses = dict[InstanceId, InstanceStatus]
 
@@ -56,6 +56,7 @@ class Reporter:
         self._keys: dict[Incarnation, str] | None = None
         self._events: deque[tuple[float, Event]] = deque(maxlen=EVENTS_KEPT)
         self._owners: tuple[float, dict[int, InstanceId]] = (0.0, {})
+        """When processes were looked through, and whose the holders of GPU memory are; "": strangers'."""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -187,17 +188,16 @@ class Reporter:
         holders = {holder.pid for gpu in gpus or () for holder in gpu.holders}
         if gpus is None or not holders:
             return gpus
-        looked_at, owners = self._owners
-        now = self._clock.now()
-        if not holders <= owners.keys() and now - looked_at >= OWNERS_S:
-            owners = self._roster.owners()
-            self._owners = (now, owners)
+        (looked_at, owners), now = self._owners, self._clock.now()
+        if not holders <= owners.keys() or ("" in owners.values() and now - looked_at >= OWNERS_S):
+            found = self._roster.owners()
+            owners = {pid: found.get(pid, InstanceId("")) for pid in holders}
+            looked_at = now
+        self._owners = (looked_at, {pid: owners[pid] for pid in holders})
         return tuple(
             replace(
                 gpu,
-                holders=tuple(
-                    replace(one, instance=owners.get(one.pid, one.instance)) for one in gpu.holders
-                ),
+                holders=tuple(replace(one, instance=owners[one.pid]) for one in gpu.holders),
             )
             for gpu in gpus
         )
