@@ -14,6 +14,7 @@ from supervisord_cp.sdk.errors import RequestFailed, UnknownRequest
 from supervisord_cp.sdk.figures import Figures
 from supervisord_cp.sdk.messages import completion_of, request_of
 from supervisord_cp.sdk.policies import RoutingUse, SchedulingUse, choose
+from supervisord_cp.sdk.scheduling import Adapter, SchedulingPolicy
 from supervisord_cp.sdk.submitted import Book, Submitted
 from supervisord_cp.sdk.types import (
     Completion,
@@ -46,23 +47,27 @@ class ControlPlaneManager:
         queue_timeout_s: float = 60.0,
         hold_timeout_s: float = 600.0,
         max_results: int = MOST_RESULTS,
+        zone: str = "",
     ) -> None:
         """`scheduling_policy` orders the requests that wait, `routing_strategy` chooses their instances.
 
         At most `queue_requests` wait per model: for `queue_timeout_s` while all its instances are busy, for
         `hold_timeout_s` while none is healthy. The results of the last `max_results` requests are kept.
+        `zone` says where this process runs, for `locality`.
 
         Raises:
             UsageError: no such policy, or parameters that it does not take.
         """
-        self._chosen = choose(scheduling_policy, routing_strategy)
-        self._config = RouterConfig(
-            queue_requests=queue_requests, queue_timeout_s=queue_timeout_s, hold_timeout_s=hold_timeout_s
-        )
         self._instances: dict[str, ExecutionInstance] = {}
         self._book = Book(most_over=max_results)
         self._figures = Figures(time.monotonic())
         self._router: EmbeddedRouter | None = None
+        self._zone = zone
+        self._config = RouterConfig(
+            queue_requests=queue_requests, queue_timeout_s=queue_timeout_s, hold_timeout_s=hold_timeout_s
+        )
+        self._wanted = scheduling_policy, routing_strategy
+        self._policies = choose(scheduling_policy, routing_strategy, self._adapt)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -101,7 +106,7 @@ class ControlPlaneManager:
         """Begin to work, with what was submitted before. Nothing happens when it has been started."""
         if self._router is not None:
             return
-        self._router = router = EmbeddedRouter(self._config, self._chosen.policies)
+        self._router = router = EmbeddedRouter(self._config, self._policies, zone=self._zone)
         router.use(self._instances)
         for request in self._book:
             self._send(request, router)
@@ -188,8 +193,8 @@ class ControlPlaneManager:
         metrics = self.get_metrics()
         return {
             "running": self._router is not None,
-            "scheduling_policy": self._chosen.policies.scheduler.use,
-            "routing_strategy": " + ".join(use.use for use in self._chosen.policies.router),
+            "scheduling_policy": self._policies.scheduler_name,
+            "routing_strategy": self._policies.router_name,
             "pending_requests": metrics.queued_requests,
             "running_requests": metrics.active_requests,
             "registered_instances": metrics.total_instances,
@@ -206,12 +211,15 @@ class ControlPlaneManager:
         Raises:
             UsageError: no such policy, or parameters that it does not take; nothing has changed.
         """
-        self._chosen = choose(
-            self._chosen.scheduling if scheduling_policy is None else scheduling_policy,
-            self._chosen.routing if routing_strategy is None else routing_strategy,
+        scheduling, routing = self._wanted
+        wanted = (
+            scheduling if scheduling_policy is None else scheduling_policy,
+            routing if routing_strategy is None else routing_strategy,
         )
+        self._policies = choose(*wanted, self._adapt)
+        self._wanted = wanted
         if self._router is not None:
-            self._router.use_policies(self._chosen.policies)
+            self._router.use_policies(self._policies)
 
     # --- inside
 
@@ -219,9 +227,15 @@ class ControlPlaneManager:
         if self._router is not None:
             self._router.use(self._instances)
 
-    def _metadata_of(self, request_id: str) -> RequestMetadata | None:
-        request = self._book.open(request_id)
-        return None if request is None else request.metadata
+    def _adapt(self, policy: SchedulingPolicy) -> Adapter:
+        return Adapter(policy, self._book.metadata, self._waiting, self._instances)
+
+    def _waiting(self, model_name: str) -> list[RequestMetadata]:
+        """Requests that wait for a model's instances, in the order of submission."""
+        if self._router is None:
+            return []
+        found = [self._book.metadata(name) for name in self._router.waiting(model_name)]
+        return sorted((one for one in found if one is not None), key=lambda one: one.submitted_at or 0.0)
 
     def _send(self, request: Submitted, router: EmbeddedRouter) -> None:
         assert request.exchange is not None

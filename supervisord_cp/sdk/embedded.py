@@ -4,22 +4,26 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
 from supervisord_cp.clock import SystemClock
 from supervisord_cp.config.schema import RouterConfig, StaticInstanceConfig
+from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.engines.registry import all_engines
+from supervisord_cp.model.base import DeploymentName
 from supervisord_cp.model.fleet import FleetPart, RoutedInstance
 from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.prober.prober import Probe, Prober
 from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.dispatch import Dispatcher
 from supervisord_cp.router.exchange import MemoryExchange
 from supervisord_cp.router.health import HealthChecks
-from supervisord_cp.sdk.fleet import Incarnations, Policies, snapshot, static_config
+from supervisord_cp.sdk.fleet import HERE, Incarnations, snapshot, static_config
+from supervisord_cp.sdk.policies import Policies
 from supervisord_cp.sdk.types import ExecutionInstance
 
 log = logging.getLogger(__name__)
@@ -30,7 +34,8 @@ TICK_S: Final = 0.1
 class EmbeddedRouter:
     """To be made on a running event loop, and closed on it."""
 
-    def __init__(self, config: RouterConfig, policies: Policies) -> None:
+    def __init__(self, config: RouterConfig, policies: Policies, *, zone: str = "") -> None:
+        """`zone` is where this process runs."""
         loop = asyncio.get_running_loop()
         self._instances: Mapping[str, ExecutionInstance] = {}
         self._probed: tuple[RoutedInstance, ...] = ()
@@ -45,6 +50,8 @@ class EmbeddedRouter:
             created=int(time.time()),
             rng=Random(),
             watcher=self,
+            binder=Binder(registry=policies.registry),
+            here=Here(node=HERE, zone=zone),
         )
         self._health = HealthChecks(self._dispatcher, self._restored)
         self._prober = Prober(all_engines()["vllm"], SystemClock(), self._changed, _probed)
@@ -63,6 +70,7 @@ class EmbeddedRouter:
     def use_policies(self, policies: Policies) -> None:
         """Decide by these from now on."""
         self._policies = policies
+        self._dispatcher.fleet.binder.registry = policies.registry
         self._publish()
 
     def queued(self, exchange: MemoryExchange) -> bool:
@@ -70,6 +78,11 @@ class EmbeddedRouter:
         return any(
             flow.exchange is exchange for lane in self._dispatcher.fleet.lanes.values() for flow in lane.line
         )
+
+    def waiting(self, model: str) -> list[str]:
+        """Ids of the requests that wait for a model's instances."""
+        lane = self._dispatcher.fleet.lanes.get(DeploymentName(model))
+        return [] if lane is None else [flow.request.id for flow in lane.line]
 
     def count_queued(self) -> int:
         """Requests that wait for an instance."""
@@ -107,8 +120,8 @@ class EmbeddedRouter:
     def ejected(self, account: Account, why: str) -> None:
         log.warning("%s is out of rotation: %s", account.instance.id, why)
 
-    def suspected(self, account: Account) -> None:
-        self._health.suspect(account)
+    def doubted(self, account: Account, told: Callable[[str], None]) -> None:
+        self._health.ask_about(account, told)
 
     def released(self, account: Account) -> None:
         pass

@@ -1,31 +1,26 @@
 """From registered instances, and what probes say of them, to the snapshot that the router's core serves."""
 
 from collections.abc import Collection, Iterable, Mapping
+from ipaddress import ip_address
 from itertools import count
 from typing import Final
 
 from msgspec.structs import replace
 
 from supervisord_cp.config.schema import StaticInstanceConfig
-from supervisord_cp.model.base import DeploymentName, Incarnation, NodeName, Value
+from supervisord_cp.model.base import DeploymentName, Incarnation, NodeName
 from supervisord_cp.model.fleet import (
     FleetPart,
     FleetSnapshot,
-    PolicyUse,
     RoutedDeployment,
     RoutedInstance,
 )
+from supervisord_cp.sdk.policies import Policies
 from supervisord_cp.sdk.types import ExecutionInstance
 
+HERE: Final = NodeName("localhost")
 _UNKNOWN: Final = "static"
 """What the prober has in place of a start time that it does not know."""
-
-
-class Policies(Value, frozen=True, kw_only=True):
-    """Those of every deployment."""
-
-    scheduler: PolicyUse
-    router: tuple[PolicyUse, ...]
 
 
 class Incarnations:
@@ -67,6 +62,15 @@ def static_config(instance: ExecutionInstance) -> StaticInstanceConfig:
     )
 
 
+def node_of(host: str) -> NodeName:
+    """The node that a host name or address stands for: `HERE` for addresses of this machine alone."""
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    return HERE if local else NodeName(host)
+
+
 def snapshot(
     version: int,
     instances: Mapping[str, ExecutionInstance],
@@ -77,7 +81,7 @@ def snapshot(
     """One deployment per model. `probed` are the instances as the prober has them."""
     models = dict.fromkeys(instance.model_name for instance in instances.values())
     routed = tuple(
-        replace(one, incarnation=incarnations.of(one), node=NodeName(instances[one.id].host))
+        replace(one, incarnation=incarnations.of(one), node=node_of(instances[one.id].host))
         for one in probed
         if one.id in instances
     )

@@ -1,9 +1,8 @@
 """Scheduling policies of the user's own, and how the router's core asks them."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from supervisord_cp.model.request import Candidate
 from supervisord_cp.policy import QueueContext, WaitingRequest
@@ -20,8 +19,11 @@ class SchedulingPolicy:
     passed over: no request fails because of it.
     """
 
+    name: str = ""
+    """What it is called in statuses and logs; the class's name unless given."""
+
     def __init__(self, name: str = "") -> None:
-        self.name = name or type(self).__name__
+        self.name = name or self.name or type(self).__name__
 
     def prioritize(self, requests: list[RequestMetadata]) -> list[RequestMetadata]:
         """The requests that wait, in the order in which they are to go. They come in the order of
@@ -36,56 +38,53 @@ class SchedulingPolicy:
         return []
 
 
-class Requests(Protocol):
-    """What is known of requests."""
-
-    def metadata(self, request_id: str) -> RequestMetadata | None:
-        """Of one that is not over."""
-        ...
-
-    def waiting(self, model_name: str) -> list[RequestMetadata]:
-        """Those that wait for a model's instances, in the order of submission."""
-        ...
-
-
 class Adapter:
     """Asks a policy as a scheduler of the router's core is asked: for ranks in place of an order, and for the
-    instances of one request. One for each model."""
+    instances of one request."""
 
     def __init__(
-        self, policy: SchedulingPolicy, requests: Requests, instances: Mapping[str, ExecutionInstance]
+        self,
+        policy: SchedulingPolicy,
+        metadata: Callable[[str], RequestMetadata | None],
+        waiting: Callable[[str], list[RequestMetadata]],
+        instances: Mapping[str, ExecutionInstance],
     ) -> None:
-        """`instances`: all that are registered, by id."""
+        """`metadata` of a request by its id, None when it is over; `waiting`: those that wait for a model's
+        instances, in the order of submission; `instances`: all that are registered, by id."""
         self._policy: Final = policy
-        self._requests: Final = requests
+        self._metadata: Final = metadata
+        self._waiting: Final = waiting
         self._known: Final = instances
-        self._ranks: dict[str, float] = {}
-        self._ranked_at = -math.inf
+        self._ranks: dict[str, dict[str, float]] = {}
+        """Of the requests that wait, by model and id."""
+        self._ranked_at: dict[str, float] = {}
 
     def __call__(self, waiting: WaitingRequest, context: QueueContext[Any]) -> float:
         """The rank of a request. When it has begun to wait before, all that wait are being asked for."""
-        name = waiting.request.id
-        line = self._requests.waiting(waiting.request.deployment)
+        model, name = waiting.request.deployment, waiting.request.id
+        line = self._waiting(model)
+        ranks = self._ranks.get(model, {})
         if any(one.request_id == name for one in line):
-            if context.now != self._ranked_at:
+            if context.now != self._ranked_at.get(model):
                 order = ordered(self._policy.prioritize(list(line)), line)
-                self._ranks = {one: float(place) for place, one in enumerate(order)}
-                self._ranked_at = context.now
-            return self._ranks.get(name, 0.0)
-        metadata = self._requests.metadata(name)
+                ranks = self._ranks[model] = {one: float(place) for place, one in enumerate(order)}
+                self._ranked_at[model] = context.now
+            return ranks.get(name, 0.0)
+        metadata = self._metadata(name)
         if metadata is None:
             return 0.0
         line.append(metadata)
         order = ordered(self._policy.prioritize(list(line)), line)
-        kept = {one: self._ranks[one] for one in order if one in self._ranks and one != name}
-        self._ranks = {**kept, name: between(order, kept, name)}
-        return self._ranks[name]
+        kept = {one: ranks[one] for one in order if one in ranks and one != name}
+        rank = between(order, kept, name)
+        self._ranks[model] = {**kept, name: rank}
+        return rank
 
     def instances(
         self, waiting: WaitingRequest, candidates: Sequence[Candidate], context: QueueContext[Any]
     ) -> Sequence[Candidate]:
         """Where a request may go: where the policy wants it, everywhere when it does not say."""
-        metadata = self._requests.metadata(waiting.request.id)
+        metadata = self._metadata(waiting.request.id)
         if metadata is None:
             return candidates
         decisions = self._policy.schedule(

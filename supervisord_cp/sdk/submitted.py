@@ -85,6 +85,11 @@ class Book:
         """The same, unless it is over."""
         return self._open.get(request_id)
 
+    def metadata(self, request_id: str) -> RequestMetadata | None:
+        """What was submitted under an id, unless it is over."""
+        request = self._open.get(request_id)
+        return None if request is None else request.metadata
+
     def settle(self, request: Submitted, outcome: Completion | RequestFailed) -> None:
         """A request is over."""
         request.settle(outcome)

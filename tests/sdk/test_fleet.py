@@ -2,15 +2,20 @@
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from supervisord_cp.model.fleet import PolicyUse, RoutedInstance
 from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.plugin_host.registry import Registry
 from supervisord_cp.prober.prober import Probe, routed
-from supervisord_cp.sdk.fleet import Incarnations, Policies, snapshot, static_config
+from supervisord_cp.sdk.fleet import HERE, Incarnations, node_of, snapshot, static_config
+from supervisord_cp.sdk.policies import Policies
 from supervisord_cp.sdk.types import ExecutionInstance
 
-POLICIES = Policies(scheduler=PolicyUse(use="priority"), router=(PolicyUse(use="random"),))
+POLICIES = Policies(
+    scheduler=PolicyUse(use="priority"), router=(PolicyUse(use="random"),), registry=Registry()
+)
 
 
 def instance(name: str = "a", model: str = "m", **more: Any) -> ExecutionInstance:
@@ -49,6 +54,16 @@ def test_what_is_unregistered_is_not_in_it_though_it_is_still_probed() -> None:
     one, other = instance("a"), instance("b")
     view = snapshot(1, {"a": one}, [probed(one), probed(other)], Incarnations(), POLICIES)
     assert [i.id for i in view.parts[0].instances] == ["a"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "::1"])
+def test_this_machine(host: str) -> None:
+    assert node_of(host) == HERE
+
+
+@pytest.mark.parametrize("host", ["192.168.1.100", "gpu-a", "fe80::1"])
+def test_other_machines(host: str) -> None:
+    assert node_of(host) == host
 
 
 def test_a_start_time_that_becomes_known_is_no_restart() -> None:

@@ -1,0 +1,56 @@
+"""`control_plane` can be imported after `pip install .` and after `pip install -e .`."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.shape.sources import ROOT
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+
+USE = """
+import sys
+import supervisord_cp
+assert "supervisord_cp.sdk" not in sys.modules
+import supervisord_cp.policy
+assert "supervisord_cp.sdk" not in sys.modules  # a plugin's import does not load it
+from control_plane import ControlPlaneManager, ExecutionInstance, RequestMetadata, RequestPriority
+import control_plane
+from supervisord_cp import ControlPlaneManager as the_same
+assert ControlPlaneManager is the_same
+assert set(control_plane.__all__) == set(supervisord_cp.__all__) - {"__version__"}
+print(control_plane.__file__)
+print(supervisord_cp.__file__)
+"""
+
+
+@pytest.mark.parametrize("editable", [False, True], ids=["pip install .", "pip install -e ."])
+def test_installation(editable: bool, tmp_path: Path) -> None:
+    """Dependencies come from the environment that the tests run in."""
+    venv.create(tmp_path / "venv")
+    python = tmp_path / "venv/bin/python"
+    install(python, *(["-e"] if editable else []), str(ROOT))
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    used = subprocess.run(
+        [python, "-W", "error", "-c", USE], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert used.returncode == 0, used.stderr
+    alias, package = used.stdout.split()
+    assert Path(alias) == packages / "control_plane/__init__.py"
+    assert (packages / "control_plane/py.typed").exists()
+    assert Path(package).parent == (ROOT if editable else packages) / "supervisord_cp"
+
+
+def install(python: Path, *words: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    ended = subprocess.run(
+        [*pip, "install", "--quiet", "--no-deps", *words], capture_output=True, text=True, timeout=200
+    )
+    if ended.returncode != 0 and "requirement hatchling" in ended.stderr:
+        pytest.skip("the build back end cannot be downloaded here")
+    assert ended.returncode == 0, ended.stderr
