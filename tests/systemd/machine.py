@@ -20,7 +20,16 @@ import psutil
 from tests.shape.sources import ROOT
 
 RELEASE: Final = "bookworm"
-PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "polkitd", "python3", "python3-venv", "procps")
+PACKAGES: Final = (
+    "systemd",
+    "systemd-sysv",
+    "libpam-systemd",  # what polkitd needs by another name, which debootstrap does not look up
+    "dbus",
+    "polkitd",
+    "python3",
+    "python3-venv",
+    "procps",
+)
 TEST_PACKAGES: Final = ("aioresponses", "pytest", "pytest-asyncio", "pytest-timeout")
 """For the tests that run inside."""
 PYTHON: Final = (3, 11)
@@ -58,8 +67,11 @@ def prepared_root() -> Path:
         shutil.rmtree(caches, ignore_errors=True)  # of other dependencies
         new = caches / f"{key}.{os.getpid()}"
         new.parent.mkdir(parents=True)
-        _make(new, (*needed, *TEST_PACKAGES))
-        new.rename(root)
+        try:
+            _make(new, (*needed, *TEST_PACKAGES))
+            new.rename(root)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return root
 
 

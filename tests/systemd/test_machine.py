@@ -1,24 +1,36 @@
 """A real systemd: the contract of back ends inside, then the daemons as an operator runs them."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from tests.systemd.machine import HOME, SOURCE, Machine
+from tests.e2e.load import Outcome, load
+from tests.systemd.fleet import AGENT, CENTRAL, MODEL, REPLICAS, ROUTER, Fleet
+from tests.systemd.machine import HOME, PROGRAM, SOURCE, Machine
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
-DROP_IN = "/etc/systemd/system/supervisord-cp-engine@.service.d/90-tests.conf"
+DROP_IN = "etc/systemd/system/supervisord-cp-engine@.service.d/90-tests.conf"
+TEST_FOLDERS = """
+[Service]
+ReadWritePaths=
+ReadWritePaths=/srv /var/lib/supervisord-cp/engine /var/log/supervisord-cp
+"""
+AS_AGENT = ("setpriv", "--reuid=supervisord-cp", "--regid=supervisord-cp", "--clear-groups")
+REQUESTS = 80
+CONCURRENCY = 8
 
 
 def test_the_back_end_keeps_its_contract(machine: Machine) -> None:
-    drop_in = machine.root / DROP_IN.lstrip("/")
-    drop_in.parent.mkdir(exist_ok=True)
-    drop_in.write_text("[Service]\nReadWritePaths=/srv\n")
+    drop_in = machine.root / DROP_IN
+    drop_in.parent.mkdir()
+    drop_in.write_text(TEST_FOLDERS)
     machine.do("systemctl", "daemon-reload")
-    ended = machine.run(
-        "env",
-        "SUPERVISORD_CP_INSIDE=1",
-        "PYTHONDONTWRITEBYTECODE=1",
+    # Kernel tunables are protected as in the agent's unit: in a container, another boot id is seen then.
+    unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=ProtectKernelTunables=yes")
+    environment = ("--setenv=SUPERVISORD_CP_INSIDE=1", "--setenv=PYTHONDONTWRITEBYTECODE=1")
+    pytest_inside = (
         f"{HOME}/bin/python",
         "-m",
         "pytest",
@@ -26,10 +38,164 @@ def test_the_back_end_keeps_its_contract(machine: Machine) -> None:
         "-p",
         "no:cacheprovider",
         f"--rootdir={SOURCE}",
-        f"{SOURCE}/tests/systemd/inside",
-        timeout_s=240,
     )
+    ended = machine.run(*unit, *environment, *pytest_inside, f"{SOURCE}/tests/systemd/inside", timeout_s=240)
     drop_in.unlink()
     machine.do("systemctl", "daemon-reload")
-    print(ended.stdout)
-    assert ended.returncode == 0, f"{ended.stdout[-8000:]}{ended.stderr[-2000:]}"
+    assert ended.returncode == 0, f"{ended.stdout[-12000:]}{ended.stderr[-2000:]}"
+
+
+@pytest.fixture(scope="module")
+def fleet(machine: Machine) -> Iterator[Fleet]:
+    """Running; what a test changes it puts back."""
+    made = Fleet(machine)
+    made.configure()
+    made.systemctl("start", CENTRAL, ROUTER, AGENT)
+    made.ready()
+    yield made
+    made.systemctl("stop", AGENT, CENTRAL, ROUTER, "supervisord-cp-engine@*")
+
+
+async def under_load(fleet: Fleet, disturb: Callable[[], Awaitable[None]]) -> list[Outcome]:
+    """What became of requests, half of them streams, that were made before, while and after it happened."""
+    started = asyncio.Event()
+
+    async def disturb_when_started() -> None:
+        await started.wait()
+        await disturb()
+
+    disturbing = asyncio.create_task(disturb_when_started())
+    outcomes: list[Outcome] = []
+    while not disturbing.done():
+        outcomes += await load(fleet.api, MODEL, REQUESTS, CONCURRENCY, started)
+    await disturbing
+    return outcomes
+
+
+def failures(outcomes: list[Outcome]) -> list[str]:
+    assert len(outcomes) >= REQUESTS
+    return [outcome.failure for outcome in outcomes if outcome.failure]
+
+
+def test_installing_again_changes_nothing(machine: Machine, fleet: Fleet) -> None:
+    told = machine.do(PROGRAM, "install", "systemd").split("\n\n")[0].splitlines()
+    assert {line.split()[0] for line in told} == {"same", "keep", "run"}
+
+
+def test_engines_are_units_of_their_own_user(machine: Machine, fleet: Fleet) -> None:
+    for name, pid in fleet.ready().items():
+        unit = f"supervisord-cp-engine@{name}.service"
+        assert pid in machine.pids(unit)
+        assert machine.do("ps", "-o", "user:32=", "-p", str(pid)).strip() == "supervisord-cp-engine"
+        assert machine.show(unit, "Slice") == "supervisord-cp-engines.slice"
+    assert machine.pids(AGENT) == [fleet.main_pid(AGENT)]
+    assert machine.do("ps", "-o", "user:32=", "-p", str(fleet.main_pid(AGENT))).strip() == "supervisord-cp"
+
+
+@pytest.mark.asyncio
+async def test_a_restart_of_the_agent_under_load_touches_no_engine(machine: Machine, fleet: Fleet) -> None:
+    before, agent = fleet.ready(), fleet.main_pid(AGENT)
+
+    async def restart() -> None:
+        await asyncio.to_thread(fleet.systemctl, "restart", AGENT)
+
+    outcomes = await under_load(fleet, restart)
+    assert failures(outcomes) == []
+    assert {outcome.instance for outcome in outcomes} == set(before)
+    assert fleet.ready() == before
+    assert fleet.main_pid(AGENT) != agent
+    assert {one["restarts"] for one in fleet.instances().values()} == {0}
+
+
+@pytest.mark.asyncio
+async def test_a_killed_agent_comes_back_and_touches_no_engine(machine: Machine, fleet: Fleet) -> None:
+    before, agent = fleet.ready(), fleet.main_pid(AGENT)
+
+    def back() -> bool:
+        return machine.show(AGENT, "ActiveState") == "active" and fleet.main_pid(AGENT) not in (0, agent)
+
+    async def kill() -> None:
+        await asyncio.to_thread(fleet.systemctl, "kill", "--signal=SIGKILL", AGENT)
+        await asyncio.to_thread(machine.until, back, "another agent is ready")
+
+    assert failures(await under_load(fleet, kill)) == []
+    assert fleet.ready() == before
+
+
+@pytest.mark.asyncio
+async def test_a_restart_of_central_under_load_loses_no_request(machine: Machine, fleet: Fleet) -> None:
+    before, router = fleet.ready(), fleet.main_pid(ROUTER)
+
+    async def restart() -> None:
+        await asyncio.to_thread(fleet.systemctl, "restart", CENTRAL)
+
+    assert failures(await under_load(fleet, restart)) == []
+    assert fleet.ready() == before
+    assert fleet.main_pid(ROUTER) == router
+
+
+def test_a_stopped_instance_has_no_unit_until_it_is_started(machine: Machine, fleet: Fleet) -> None:
+    before = fleet.ready()
+    unit = "supervisord-cp-engine@chat-0.service"
+    fleet.ask("stop", "instance/chat-0")
+    machine.until(lambda: machine.show(unit, "ActiveState") == "inactive", "its unit ends")
+    assert machine.run("ps", "-p", str(before["chat-0"])).returncode == 1
+    fleet.ask("start", "instance/chat-0")
+    after = fleet.ready()
+    assert after["chat-1"] == before["chat-1"]
+    assert after["chat-0"] != before["chat-0"]
+
+
+def test_with_a_killed_keeper_the_engine_ends_and_is_started_again(machine: Machine, fleet: Fleet) -> None:
+    before = fleet.ready()
+    unit = "supervisord-cp-engine@chat-0.service"
+    tree = machine.pids(unit)
+    assert len(tree) >= 4  # keeper, API server, engine core, worker
+    machine.do("kill", "-KILL", str(fleet.main_pid(unit)))
+    machine.until(lambda: fleet.pids().get("chat-0", before["chat-0"]) != before["chat-0"], "a new life")
+    assert set(tree) & set(machine.pids(unit)) == set()
+    assert fleet.instances()["chat-0"]["last_exit"]["cause"] == "keeper_lost"
+    assert fleet.ready()["chat-1"] == before["chat-1"]
+
+
+def test_logs_of_engines_are_read_through_central(fleet: Fleet) -> None:
+    fleet.ready()
+    assert "Application startup complete" in fleet.ask("logs", "chat-0")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("start", "systemd-tmpfiles-clean.service"),
+        ("stop", "supervisord-cp-central.service"),
+        ("restart", "supervisord-cp-engine@chat-0.service"),
+        ("set-property", "supervisord-cp-engine@chat-0.service", "MemoryMax=1"),
+        ("enable", "supervisord-cp-engine@chat-0.service"),
+        ("daemon-reload",),
+    ],
+    ids=" ".join,
+)
+def test_the_agents_user_may_do_nothing_else(machine: Machine, fleet: Fleet, words: tuple[str, ...]) -> None:
+    pids = fleet.ready()
+    ended = machine.run(*AS_AGENT, "systemctl", "--no-ask-password", *words)
+    assert ended.returncode != 0
+    assert any(refusal in ended.stderr for refusal in ("Access denied", "authentication required"))
+    assert fleet.ready() == pids
+
+
+def test_after_a_reboot_engines_start_without_central(machine: Machine, fleet: Fleet) -> None:
+    before = fleet.ready()
+    ports = {name: one["port"] for name, one in fleet.instances().items()}
+    fleet.systemctl("enable", AGENT)
+    machine.power_off()
+    machine.boot()
+    units = [f"supervisord-cp-engine@{name}.service" for name in ports]
+    machine.until(
+        lambda: all(machine.show(unit, "ActiveState") == "active" for unit in units), "engines start"
+    )
+    assert machine.show(CENTRAL, "ActiveState") == "inactive"
+    assert len(units) == len(before) == REPLICAS
+    fleet.systemctl("start", CENTRAL, ROUTER)
+    fleet.ready()
+    assert {one["state"] for one in fleet.instances().values()} == {"ready"}
+    fleet.systemctl("disable", AGENT)

@@ -1,0 +1,101 @@
+"""Central, a router and an agent as units of the machine, with fake engines."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from typing import Any, Final
+
+from tests.systemd.machine import PROGRAM, Machine
+
+AGENT: Final = "supervisord-cp-agent"
+CENTRAL: Final = "supervisord-cp-central"
+ROUTER: Final = "supervisord-cp-router"
+MODEL: Final = "fake-model"
+REPLICAS: Final = 2
+
+
+class Fleet:
+    """What an operator of one host has."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        with ExitStack() as held:
+            free = [held.enter_context(socket.socket()) for _ in range(3)]
+            for one in free:
+                one.bind(("127.0.0.1", 0))
+            self._control, self._api, self._agent = (one.getsockname()[1] for one in free)
+            self._engines = self._range(held)
+        self.api = f"http://127.0.0.1:{self._api}"
+
+    @staticmethod
+    def _range(held: ExitStack) -> int:
+        """The first of ten ports in a row that are free."""
+        for first in range(21000, 29000, 10):
+            try:
+                for port in range(first, first + 10):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+        raise AssertionError("no free ports")
+
+    def configure(self) -> None:
+        """Write the configuration."""
+        (self.machine.root / "etc/supervisord-cp/config.toml").write_text(
+            f"""
+[central]
+control_listen = "127.0.0.1:{self._control}"
+start_router = false
+settle_s = 1.0
+[router]
+api_listen = "127.0.0.1:{self._api}"
+central = "http://127.0.0.1:{self._control}"
+[agent]
+name = "node-a"
+central = "http://127.0.0.1:{self._control}"
+listen = "127.0.0.1:{self._agent}"
+backend = "systemd"
+device = "cpu"
+slots = {REPLICAS}
+ports = "{self._engines}-{self._engines + 9}"
+max_parallel_starts = {REPLICAS}
+[deployments.chat]
+engine = "fake"
+model = "{MODEL}"
+replicas = {REPLICAS}
+args = {{ fake-itl-ms = 20.0 }}
+"""
+        )
+
+    def systemctl(self, verb: str, *units: str) -> None:
+        """Do something to units that has to succeed."""
+        self.machine.do("systemctl", verb, *units)
+
+    def ask(self, *words: str) -> str:
+        """A command of ours inside; its output."""
+        return self.machine.do(PROGRAM, *words)
+
+    def instances(self) -> dict[str, dict[str, Any]]:
+        """As central sees them, none while it cannot be asked."""
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self._control}/api/v1/instances", timeout=5
+            ) as answer:
+                return {one["id"]: one for one in json.load(answer)}
+        except (OSError, urllib.error.URLError):
+            return {}
+
+    def pids(self) -> dict[str, int]:
+        """Main processes of the ready engines."""
+        return {name: one["pid"] for name, one in self.instances().items() if one["ready"]}
+
+    def ready(self) -> dict[str, int]:
+        """Wait until all engines are ready, and routed to; their main processes."""
+        self.machine.until(lambda: len(self.pids()) == REPLICAS, f"{REPLICAS} engines are ready")
+        return self.pids()
+
+    def main_pid(self, unit: str) -> int:
+        """The main process of a unit."""
+        return int(self.machine.show(unit, "MainPID"))
