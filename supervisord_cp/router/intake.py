@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from supervisord_cp.core.routing.classify import Asked, read_body, read_query
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.paths import allowed, forwarded
+from supervisord_cp.core.routing.prefix_keys import prefix_keys
 from supervisord_cp.core.routing.rejection import Rejected, RejectReason
 from supervisord_cp.model.base import DeploymentName, Incarnation, Value
 from supervisord_cp.model.request import RequestPriority, RoutingRequest
@@ -99,6 +100,8 @@ def take(exchange: Exchange, fleet: Fleet, stored: StoredResponses, request_id: 
         stream=asked.stream,
         session=head.value(b"x-session-id") if b"x-session-id" in values else "",
         key=exchange.key,
+        user=asked.user,
+        prefix=prefix_keys(exchange.body) if lane.needs_prefix else (),
         priority=_priority(head) if b"x-priority" in values else RequestPriority.NORMAL,
         deadline_ms=_deadline(head) if b"x-deadline-ms" in values else None,
     )

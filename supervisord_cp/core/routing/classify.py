@@ -25,6 +25,7 @@ class _Body(msgspec.Struct, gc=False):
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
     n: Any = None
+    user: Any = None
     previous_response_id: Any = None
 
 
@@ -35,6 +36,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     stream: bool = False
     max_tokens: int | None = None
     choices: int = 1
+    user: str = ""
     previous: str = ""
     """The stored response that this one continues."""
 
@@ -82,6 +84,7 @@ def _read_json(body: bytes, *, strict: bool) -> Asked:
         stream=found.stream is True,
         max_tokens=limit if type(limit) is int and limit >= 0 else None,
         choices=found.n if type(found.n) is int and 0 < found.n <= 1024 else 1,
+        user=found.user if isinstance(found.user, str) else "",
         previous=found.previous_response_id if isinstance(found.previous_response_id, str) else "",
     )
 
