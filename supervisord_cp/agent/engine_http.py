@@ -3,6 +3,7 @@
 from typing import Final
 
 import aiohttp
+import msgspec
 
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 
@@ -54,6 +55,18 @@ class EngineHttp:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
         return body.decode(errors="replace")
+
+    async def rests(self, url: str, paths: tuple[str, ...], key: str) -> bool:
+        """Whether the engine rests on purpose: one of these pages is a JSON object with a true value."""
+        for path in paths:
+            page = await self.page(url, path, key)
+            try:
+                answer = msgspec.json.decode(page or "{}")
+            except msgspec.DecodeError:
+                continue
+            if isinstance(answer, dict) and any(value is True for value in answer.values()):
+                return True
+        return False
 
     async def close(self) -> None:
         """End all connections."""

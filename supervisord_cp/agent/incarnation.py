@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from supervisord_cp.adapters.listeners import listener_of, listens
 from supervisord_cp.adapters.oom import OomWatch
+from supervisord_cp.adapters.stacks import stacks_of
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gpu_timeline import GpuTimeline
 from supervisord_cp.agent.launch import RunNotes
@@ -18,6 +19,14 @@ from supervisord_cp.agent.log_files import LogFollower
 from supervisord_cp.agent.post_mortem import Coroner, End
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
+from supervisord_cp.core.instances.progress import (
+    ANSWERS,
+    NOTHING_SEEN,
+    heard,
+    is_dead,
+    is_stalled,
+    progressed,
+)
 from supervisord_cp.engines.base import Engine
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
 from supervisord_cp.model.launch import EngineKind
@@ -30,6 +39,8 @@ STARTING_S: Final = 0.2
 """Between two questions whether a starting engine serves."""
 SERVING_S: Final = 1.0
 """Between two health checks, and between two readings of the metrics, of an engine that serves."""
+STACKS_S: Final = 5.0
+"""How long it may take to see what the processes of a hung engine are doing."""
 POST_MORTEM_S: Final = 10.0
 """How long it may take to find out why an engine ended, before it is started again without knowing."""
 
@@ -76,6 +87,9 @@ class RunningIncarnation:
         self._phase = Phase.SPAWNED
         self._seen = False
         """Whether it was alive when it began to be watched."""
+        self._progress = NOTHING_SEEN
+        self._silence = ANSWERS
+        self._stacks = ""
         self._fault: ExitCause | None = None
         self._fault_why = ""
         self._load: EngineLoad | None = None
@@ -168,6 +182,7 @@ class RunningIncarnation:
             fault=self._fault,
             why=self._fault_why,
             oom_kills=oom_kills,
+            stacks=self._stacks,
             gpus=watcher.timeline.of(self.notes.desired.devices) if self._seen else (),
         )
         try:
@@ -179,7 +194,8 @@ class RunningIncarnation:
         return ev.Gone(cause=found.cause, detail=found.evidence)
 
     async def _watch_health(self) -> None:
-        path = self._engine.ready_path(self.notes.desired.spec)
+        spec = self.notes.desired.spec
+        path, looked_at = self._engine.ready_path(spec), self._watcher.clock.now()
         while True:
             wrong = await self._watcher.http.health(self.notes.url, path, self.notes.api_key)
             if wrong == NO_REASON and not self._served:
@@ -191,6 +207,14 @@ class RunningIncarnation:
                 self._deliver(ev.ProbeFailed(reason=wrong))
             self.asked.set()
             self._watcher.oom.look()
+            now = self._watcher.clock.now()
+            if self._served:
+                healthy, elapsed_s = wrong == NO_REASON, now - looked_at
+                self._silence = heard(self._silence, healthy=healthy, elapsed_s=elapsed_s)
+                if is_dead(self._silence, spec.stall_s):
+                    seconds = round(self._silence.seconds)
+                    await self._give_up(Reason(code=ReasonCode.UNRESPONSIVE, params={"seconds": seconds}))
+            looked_at = now
             await asyncio.sleep(SERVING_S if self._served else STARTING_S)
 
     def _who_answers(self) -> Reason:
@@ -218,9 +242,37 @@ class RunningIncarnation:
                     self.notes.url, self._engine.metrics_path, self.notes.api_key
                 )
                 if page is not None:
-                    self._load = self._engine.load(page)
-                    self._loaded_at = self._watcher.clock.now()
+                    load, now = self._engine.load(page), self._watcher.clock.now()
+                    self._progress = progressed(self._progress, load, now - self._loaded_at)
+                    self._load, self._loaded_at = load, now
+                    await self._check_progress(load)
             await asyncio.sleep(SERVING_S if self._served else STARTING_S)
+
+    async def _check_progress(self, load: EngineLoad) -> None:
+        if not is_stalled(self._progress, self.notes.desired.spec.stall_s):
+            return
+        if await self._watcher.http.rests(self.notes.url, self._engine.rest_paths, self.notes.api_key):
+            self._progress = NOTHING_SEEN
+            return
+        params: dict[str, str | int | float] = {
+            "running": load.running or 0,
+            "seconds": round(self._progress.still_s),
+        }
+        await self._give_up(Reason(code=ReasonCode.STALLED, params=params))
+
+    async def _give_up(self, reason: Reason) -> None:
+        """It hangs: out of rotation at once, and ended when it is known what it was doing."""
+        self._progress, self._silence = NOTHING_SEEN, ANSWERS
+        self._deliver(ev.Stalled(reason=reason))
+        try:
+            async with asyncio.timeout(STACKS_S):
+                self._stacks = await asyncio.to_thread(self._look_at_processes)
+        except (OSError, TimeoutError, ValueError) as error:
+            self._stacks = f"cannot be seen: {error!r}"
+        self._deliver(ev.GivenUp())
+
+    def _look_at_processes(self) -> str:
+        return stacks_of(sorted({self.process.record.pid, *self.process.survivors()}))
 
     async def _watch_phases(self) -> None:
         """Read along in the log until the engine serves."""

@@ -189,7 +189,6 @@ class Instance:
     async def _examine(self, desired: DesiredInstance) -> None:
         """Wait until the node's own policy and programs allow the launch, then line up at the gate."""
         while True:
-            self._inputs = await self._tools.launcher.inputs(desired)
             try:
                 self._found = await self._tools.launcher.examine(desired)
             except Refused as refusal:
@@ -202,6 +201,7 @@ class Instance:
     async def _spawn(self, desired: DesiredInstance) -> None:
         assert self._found is not None
         assert self.port is not None
+        self._inputs = await self._tools.launcher.inputs(desired)
         try:
             request, notes = self._tools.launcher.request(
                 desired, port=self.port, found=self._found, inputs=self._inputs

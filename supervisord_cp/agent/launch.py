@@ -1,6 +1,7 @@
 """From a desired instance to a process: what is executed, with which environment, and what is noted."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from supervisord_cp.model.launch import DesiredInstance
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.ports.process import ProcessRecord, SpawnRequest
 
+INPUTS_S: Final = 5.0
 INTERNAL_FIRST: Final = 20_000
 INTERNAL_STRIDE: Final = 16
 INTERNAL_BLOCKS: Final = 750
@@ -123,8 +125,12 @@ class Launcher:
         return secrets_in(self._environ)
 
     async def inputs(self, desired: DesiredInstance) -> str:
-        """A digest of what the launch depends on besides its specification: program, model, node."""
-        return await asyncio.to_thread(inputs_of, desired.spec, self.allow, self._environ)
+        """A digest of what the launch depends on besides its specification: program, model, node; "" when
+        their disk does not answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INPUTS_S):
+                return await asyncio.to_thread(inputs_of, desired.spec, self.allow, self._environ)
+        return ""
 
     def request(
         self, desired: DesiredInstance, *, port: int, found: Capabilities, inputs: str = ""

@@ -18,4 +18,5 @@ def launch_spec(deployment: DeploymentConfig) -> LaunchSpec:
         ready_path=deployment.ready_path,
         start_timeout_s=deployment.start_timeout_s,
         stop_grace_s=deployment.stop_grace_s,
+        stall_s=deployment.stall_s,
     )

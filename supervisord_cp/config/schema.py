@@ -275,6 +275,8 @@ class DeploymentConfig(Value, frozen=True, kw_only=True):
     """How long a start may take before it counts as failed."""
     stop_grace_s: Seconds = 30.0
     """How long an engine has between SIGTERM and SIGKILL."""
+    stall_s: Seconds = 120.0
+    """How long requests may run without progress, or health checks fail, before a restart; 0 = for ever."""
     slo: SloConfig = SloConfig()
     """What requests should see; goals of scalers and dashboards."""
     scheduler: PolicyUse = PolicyUse(use="fifo")

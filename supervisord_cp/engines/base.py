@@ -68,6 +68,11 @@ class Engine(Protocol):
         """Where its Prometheus metrics are; "" when it has none."""
         ...
 
+    @property
+    def rest_paths(self) -> tuple[str, ...]:
+        """Paths whose answer is a JSON object with a true value while the engine rests on purpose."""
+        ...
+
     def probe(self, executable: str) -> Capabilities:
         """Find the program (`program_of` says which) and what it can do. Blocking (may run a program);
         the caller uses a thread.

@@ -27,6 +27,10 @@ class CommandEngine:
     def metrics_path(self) -> str:
         return ""
 
+    @property
+    def rest_paths(self) -> tuple[str, ...]:
+        return ()
+
     def probe(self, executable: str) -> Capabilities:
         """Find the program; nothing is known of what it can do."""
         return Capabilities(executable=find_program(executable))

@@ -61,6 +61,11 @@ class VllmEngine:
     def metrics_path(self) -> str:
         return "/metrics"
 
+    @property
+    def rest_paths(self) -> tuple[str, ...]:
+        """They answer 404 outside development mode, where nothing can make it rest."""
+        return ("/is_sleeping", "/is_paused")
+
     def probe(self, executable: str) -> Capabilities:
         """See `vllm_probe`."""
         return probe_vllm(executable)

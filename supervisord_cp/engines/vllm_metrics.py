@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from supervisord_cp.adapters.exposition import values
+from supervisord_cp.adapters.exposition import samples, values
 from supervisord_cp.model.instance import EngineLoad
 
 # Names as exposed, the current one first. They are looked for on the page, not derived from a version:
@@ -13,6 +13,8 @@ WAITING: Final = ("vllm:num_requests_waiting",)
 KV_CACHE_USAGE: Final = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 PROMPT_TOKENS: Final = ("vllm:prompt_tokens_total",)
 GENERATION_TOKENS: Final = ("vllm:generation_tokens_total",)
+ITERATIONS: Final = ("vllm:iteration_tokens_total_count",)
+SLEEP_STATE: Final = "vllm:engine_sleep_state"
 PREEMPTIONS: Final = ("vllm:num_preemptions_total",)
 
 
@@ -29,7 +31,15 @@ def read_load(page: str) -> EngineLoad:
         prompt_tokens_total=_sum(_series(page, PROMPT_TOKENS)),
         generation_tokens_total=_sum(_series(page, GENERATION_TOKENS)),
         preemptions_total=_sum(_series(page, PREEMPTIONS)),
+        iterations_total=_sum(_series(page, ITERATIONS)),
+        asleep=_asleep(page),
     )
+
+
+def _asleep(page: str) -> bool | None:
+    """Whether any rank sleeps."""
+    awake = [value for labels, value in samples(page, SLEEP_STATE) if labels.get("sleep_state") == "awake"]
+    return any(value == 0.0 for value in awake) if awake else None
 
 
 def _series(page: str, names: tuple[str, ...]) -> list[float]:

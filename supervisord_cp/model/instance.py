@@ -98,6 +98,9 @@ class EngineLoad(Value, frozen=True, kw_only=True):
     prompt_tokens_total: float | None = None
     generation_tokens_total: float | None = None
     preemptions_total: float | None = None
+    iterations_total: float | None = None
+    """Steps of the engine."""
+    asleep: bool | None = None
     age_ms: int = 0
 
 

@@ -42,6 +42,8 @@ class LaunchSpec(Value, frozen=True, kw_only=True):
     ready_path: str = "/health"
     start_timeout_s: float = 1800.0
     stop_grace_s: float = 30.0
+    stall_s: float = 120.0
+    """How long requests may run without any progress; 0: for ever."""
 
 
 def revision_of(spec: LaunchSpec) -> str:

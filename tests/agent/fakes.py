@@ -1,7 +1,7 @@
 """An agent's parts in one process: engines in memory, messages in a list."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +126,7 @@ class FakeEngine:
 
     kind = "fake"
     metrics_path = "/metrics"
+    rest_paths = ("/is_paused",)
 
     def __init__(self) -> None:
         self.missing = ""
@@ -153,7 +154,8 @@ class FakeEngine:
         if self.broken_pages:
             self.broken_pages -= 1
             raise ValueError("a page that nobody has seen before")
-        return EngineLoad(running=int(page))
+        running, *steps = map(int, page.split())
+        return EngineLoad(running=running, iterations_total=float(steps[0]) if steps else None)
 
     def phase(self, line: str) -> Phase | None:
         return Phase.LOADING if "loading" in line else None
@@ -168,6 +170,9 @@ class FakeHttp:
     def __init__(self) -> None:
         self.health_of: dict[str, Reason] = {}
         self.running: dict[str, int] = {}
+        self.steps_of: dict[str, Callable[[], int]] = {}
+        """Iterations counted by an engine; not counted at all when it is not in here."""
+        self.resting: set[str] = set()
         self.keys: set[str] = set()
 
     async def health(self, url: str, path: str, key: str) -> Reason:
@@ -177,7 +182,12 @@ class FakeHttp:
 
     async def page(self, url: str, path: str, key: str) -> str | None:
         await asyncio.sleep(0)
-        return str(self.running.get(url, 0))
+        running = self.running.get(url, 0)
+        return f"{running} {self.steps_of[url]()}" if url in self.steps_of else str(running)
+
+    async def rests(self, url: str, paths: tuple[str, ...], key: str) -> bool:
+        await asyncio.sleep(0)
+        return url in self.resting
 
 
 class FixedGpus:

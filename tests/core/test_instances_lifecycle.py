@@ -238,6 +238,35 @@ def test_degraded_after_three_failed_checks_in_a_row_and_back() -> None:
     assert driver.life.run.ready_since == START
 
 
+def test_a_stalled_engine_is_out_of_rotation_then_killed_and_started_again() -> None:
+    driver = Driver()
+    driver.to_ready()
+    hangs = Reason(code=ReasonCode.STALLED, params={"running": 3, "seconds": 120})
+    assert driver.feed(ev.Stalled(reason=hangs)) == []
+    assert shown(driver.life, driver.now) == (InstanceState.DEGRADED, hangs)
+    driver.feed(ev.ProbeOk(), ev.ProbeOk())  # /health of a hung engine answers
+    assert driver.state is InstanceState.DEGRADED
+    why = "3 requests run, and no iteration or token was counted for 120 s"
+    assert driver.feed(ev.GivenUp()) == [do.Stop(grace_s=0.0, fault=ExitCause.STALLED, why=why)]
+    assert shown(driver.life, driver.now) == (InstanceState.STOPPING, hangs)
+    driver.feed(ev.Exited(signal=9, requested=True), ev.Gone(cause=ExitCause.STALLED, detail=why))
+    status = status_of(driver.life, now=driver.now)
+    assert status.state is InstanceState.BACKOFF
+    assert status.last_exit is not None
+    assert (status.last_exit.cause, status.last_exit.detail) == (ExitCause.STALLED, why)
+    assert status.restarts == 1
+    driver.feed(ev.Tick(), after=1.0)
+    driver.feed(ev.Admitted(), driver.spawned(), ev.ProbeOk())
+    assert driver.state is InstanceState.READY
+
+
+def test_what_has_not_served_yet_cannot_stall() -> None:
+    driver = Driver()
+    driver.to_starting()
+    driver.feed(ev.Stalled(reason=WRONG), ev.GivenUp())
+    assert driver.life.stage is Stage.STARTING
+
+
 def test_a_halted_instance_stops_and_stays() -> None:
     driver = Driver()
     driver.to_ready()

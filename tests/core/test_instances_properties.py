@@ -134,6 +134,15 @@ class Lifecycle(RuleBasedStateMachine):
         self.deliver(ev.ProbeOk() if healthy else ev.ProbeFailed(reason=wrong))
 
     @precondition(lambda self: self.world.main_alive)
+    @rule(given_up=st.booleans())
+    def stall(self, given_up: bool) -> None:
+        self.deliver(ev.Stalled(reason=Reason(code=ReasonCode.STALLED)))
+        assert self.life.stage is not Stage.READY
+        if given_up:
+            self.deliver(ev.GivenUp())
+            assert self.life.stage is not Stage.DEGRADED or not self.life.stalled
+
+    @precondition(lambda self: self.world.main_alive)
     @rule(phase=st.sampled_from(Phase))
     def log_line(self, phase: Phase) -> None:
         self.deliver(ev.PhaseSeen(phase=phase))
@@ -226,6 +235,8 @@ class Lifecycle(RuleBasedStateMachine):
         if world.incarnation is not None and not world.main_alive:
             self.tree_gone(ExitCause.UNKNOWN, 1.0)
         if world.main_alive and not world.stop_asked:
+            if self.life.stalled:
+                self.deliver(ev.GivenUp())
             self.probe(healthy=True)
         due = wake_at(self.life)
         if self.life.stage is Stage.BACKOFF and due is not None:

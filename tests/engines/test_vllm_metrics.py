@@ -15,6 +15,8 @@ def test_a_real_page() -> None:
         prompt_tokens_total=24.0,
         generation_tokens_total=120.0,
         preemptions_total=0.0,
+        iterations_total=120.0,
+        asleep=False,
     )
 
 

@@ -29,6 +29,7 @@ USELESS: Final[Mapping[str, tuple[str, ...]]] = {
         "nodes",
         "ready_path",
         "sleep",
+        "stall_s",
         "start_timeout_s",
         "stop_grace_s",
     ),

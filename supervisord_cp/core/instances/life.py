@@ -145,6 +145,10 @@ class Life(Value, frozen=True, kw_only=True):
     """What the last failed health check said."""
     health_failures: int = 0
     """Failed health checks in a row."""
+    stalled: bool = False
+    """It hangs, and no health check counts any more; `health` says what was seen."""
+    given_up: bool = False
+    """And it may be ended."""
     stopping: Stopping | None = None
     releasing: Reason = NO_REASON
     """What of it is still held though its processes are gone."""

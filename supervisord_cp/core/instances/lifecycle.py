@@ -85,6 +85,12 @@ def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: 
             return _absorb_phase(life, event.phase)
         case ev.ProbeOk() | ev.ProbeFailed():
             return _absorb_probe(life, event, now, policy)
+        case ev.Stalled():
+            if life.stage not in RUNNING - {Stage.STARTING}:
+                return life
+            return replace(life, stage=Stage.DEGRADED, health=event.reason, stalled=True)
+        case ev.GivenUp():
+            return replace(life, given_up=True) if life.stalled else life
         case ev.Exited():
             return _absorb_exit(life, event, now)
         case ev.Releasing():
@@ -158,7 +164,7 @@ def _absorb_phase(life: Life, phase: Phase) -> Life:
 
 def _absorb_probe(life: Life, event: ev.ProbeOk | ev.ProbeFailed, now: float, policy: LifePolicy) -> Life:
     run = life.run
-    if life.stage not in RUNNING or run is None:
+    if life.stage not in RUNNING or run is None or life.stalled:
         return life
     if isinstance(event, ev.ProbeFailed):
         if life.stage is Stage.STARTING:
@@ -201,6 +207,8 @@ def _absorb_exit(life: Life, event: ev.Exited, now: float) -> Life:
         history=replace(life.history, last=ended),
         health=NO_REASON,
         health_failures=0,
+        stalled=False,
+        given_up=False,
     )
 
 
@@ -288,11 +296,15 @@ def _converge_running(life: Life, now: float, policy: LifePolicy, effects: list[
         seconds = round(life.desired.spec.start_timeout_s)
         reason = Reason(code=ReasonCode.START_DEADLINE, params={"seconds": seconds})
         fault = ExitCause.START_TIMEOUT
+    elif life.given_up:
+        reason, fault = life.health, ExitCause.STALLED
     else:
         return life
     grace_s = run.stop_grace_s
     if life.stage is Stage.STARTING:
         grace_s = min(grace_s, policy.loading_grace_s)
+    elif fault is not None:
+        grace_s = 0.0  # it does not listen, and what it has will not be finished
     why = "" if fault is None else render(reason)
     effects.append(do.Stop(grace_s=grace_s, fault=fault, why=why))
     stopping = Stopping(reason=reason, since=now, grace_s=grace_s, fault=fault)
