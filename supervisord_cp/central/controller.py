@@ -72,6 +72,8 @@ class Controller:
         self.wake: Callable[[], None] = lambda: None
         self._published: dict[NodeName, DesiredNode] = {}
         self._counter = 0
+        self._routed: dict[NodeName, tuple[fleet.NodeView, bool, int]] = {}
+        """What each node's part of the snapshot was made from."""
         self._settled = False
 
     # what agents say
@@ -238,8 +240,12 @@ class Controller:
     def _publish_snapshot(self, now: float) -> None:
         if not self.settled:
             return
-        for view in self.nodes.values():
-            self.routers.update_node(view, self.memory.assignments, now)
+        for name, view in self.nodes.items():
+            seen = (view, view.silent(now), self.memory.changes)
+            before = self._routed.get(name)
+            if before is None or before[0] is not view or before[1:] != seen[1:]:
+                self._routed[name] = seen
+                self.routers.update_node(view, self.memory.assignments, now)
         self.routers.update_deployments(self.scaling.routed(self.config, self.memory))
         self.departures.told(self.routers.publish(self.epoch), now)
 

@@ -28,6 +28,8 @@ class Memory:
     def __init__(self, store: StorePort) -> None:
         self._store = store
         self.fresh = store.fresh
+        self.changes = 0
+        """Counts changes of assignments, so that others know when to look again."""
         self.assignments: dict[InstanceId, Assignment] = {}
         for assignment in _load(store, Kind.ASSIGNMENT, Assignment).values():
             self.assignments[assignment.id] = assignment
@@ -48,10 +50,12 @@ class Memory:
 
     def assign(self, assignment: Assignment) -> None:
         self.assignments[assignment.id] = assignment
+        self.changes += 1
         self._store.put(Kind.ASSIGNMENT, assignment.id, _text(assignment))
 
     def unassign(self, instance: InstanceId) -> None:
         if self.assignments.pop(instance, None) is not None:
+            self.changes += 1
             self._store.delete(Kind.ASSIGNMENT, instance)
 
     def override(self, override: Override) -> None:

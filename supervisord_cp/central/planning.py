@@ -93,16 +93,18 @@ class Rollouts:
 
     def apply(self, wanted: list[Wanted], known: Known) -> list[Wanted]:
         """What is wanted, with revisions that did not come up replaced by their predecessors."""
-        return [self._one(item, known) for item in wanted]
+        mine: dict[DeploymentName, list[Assignment]] = {}
+        for assignment in self._memory.assignments.values():
+            mine.setdefault(assignment.deployment, []).append(assignment)
+        return [self._one(item, mine.get(item.deployment, []), known) for item in wanted]
 
-    def _one(self, item: Wanted, known: Known) -> Wanted:
+    def _one(self, item: Wanted, mine: list[Assignment], known: Known) -> Wanted:
         revision = revision_of(item.spec)
         bad = self._memory.bad.get(item.deployment)
         if bad is not None and bad.revision != revision:
             self._memory.absolve(item.deployment)
             bad = None
         if bad is None:
-            mine = [a for a in self._memory.assignments.values() if a.deployment == item.deployment]
             proven = frozenset(self._proven.get(item.deployment, ()))
             bad = failed_revision(mine, revision, _failures(mine, known), proven)
             if bad is not None:

@@ -44,6 +44,10 @@ class Routers:
         self._keys: dict[NodeName, dict[Incarnation, str]] = {}
         self.snapshot: FleetSnapshot | None = None
         self._published_at = -1.0
+        self._changed = False
+        """Whether the next snapshot differs from the last one,"""
+        self._urgent = False
+        """and in what decides where requests may go."""
 
     # what is to be told
 
@@ -52,14 +56,17 @@ class Routers:
         self.update_part(node_part(view, assignments, now))
 
     def update_part(self, part: FleetPart) -> None:
-        if self._parts.get(part.node) != part:
+        old = self._parts.get(part.node)
+        if old != part:
             self._parts[part.node] = part
-
-    def drop_part(self, node: NodeName) -> None:
-        self._parts.pop(node, None)
+            self._changed = True
+            if old is None or _rotation(old) != _rotation(part):
+                self._urgent = True
 
     def update_deployments(self, deployments: tuple[RoutedDeployment, ...]) -> None:
-        self._deployments = deployments
+        if deployments != self._deployments:
+            self._deployments = deployments
+            self._changed = self._urgent = True
 
     def update_keys(self, node: NodeName, keys: dict[Incarnation, str]) -> None:
         """Take over the engine keys of a node (or of the static instances, node "")."""
@@ -74,20 +81,17 @@ class Routers:
 
         At most ten a second, unless something has changed that decides where requests may go.
         """
-        parts = tuple(self._parts.values())
         old = self.snapshot
-        if old is None or old.deployments != self._deployments or old.parts != parts:
+        if old is None or self._changed:
             now = self._clock.now()
-            urgent = (
-                old is None
-                or old.deployments != self._deployments
-                or _rotation(old.parts) != _rotation(parts)
-            )
-            if urgent or now - self._published_at >= BETWEEN_PUBLICATIONS_S:
+            if old is None or self._urgent or now - self._published_at >= BETWEEN_PUBLICATIONS_S:
                 self._published_at = now
-                version = 1 if old is None else old.version + 1
+                self._changed = self._urgent = False
                 self.snapshot = FleetSnapshot(
-                    epoch=epoch, version=version, deployments=self._deployments, parts=parts
+                    epoch=epoch,
+                    version=1 if old is None else old.version + 1,
+                    deployments=self._deployments,
+                    parts=tuple(self._parts.values()),
                 )
                 for router in list(self._send):
                     self._tell(router)
@@ -162,5 +166,5 @@ class Routers:
         return [instance for part in self._parts.values() for instance in part.instances]
 
 
-def _rotation(parts: Iterable[FleetPart]) -> set[tuple[str, str, bool]]:
-    return {(i.incarnation, i.url, i.routable) for part in parts for i in part.instances}
+def _rotation(part: FleetPart) -> list[tuple[str, str, bool]]:
+    return [(i.incarnation, i.url, i.routable) for i in part.instances]

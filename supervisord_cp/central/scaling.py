@@ -63,6 +63,7 @@ class Scaling:
         self.counts: dict[tuple[DeploymentName, str, str], int] = {}
         """Changes of the wanted number by (deployment, direction, reason)."""
         self._states: dict[DeploymentName, ScaleState] = {}
+        self._bound: dict[DeploymentName, tuple[tuple[PolicyUse, ...], list[Scaler]]] = {}
         self._unplaced_since: dict[DeploymentName, float] = {}
         self._said: dict[DeploymentName, Reason] = {}
         self._starting: dict[InstanceId, float] = {}
@@ -117,12 +118,17 @@ class Scaling:
 
     def _scalers(self, deployment: DeploymentConfig) -> Sequence[Scaler]:
         uses = FIXED if deployment.autoscale is None else deployment.autoscale.scalers or FIXED
+        name = DeploymentName(deployment.name)
+        bound = self._bound.get(name)
+        if bound is not None and bound[0] is uses:
+            return bound[1]
         out = []
         for use in uses:
             try:
                 out.append(bind(use, self.known))
             except UsageError as error:
                 out.append(_unusable(use, str(error)))
+        self._bound[name] = (uses, out)
         return out
 
     def _note(self, name: DeploymentName, before: int, record: ScaleRecord, events: EventLog) -> None:

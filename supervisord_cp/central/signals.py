@@ -144,12 +144,10 @@ class Signals:
         if load is None:
             return {}
         age = load.age_ms / 1000 + (view.age_s(now) or 0.0)
-        out = {
-            SignalName.RUNNING.value: measured(load.running, source=SignalSource.AGENT, age_s=age),
-            SignalName.WAITING.value: measured(load.waiting, source=SignalSource.AGENT, age_s=age),
-            SignalName.KV_CACHE_USAGE.value: measured(
-                load.kv_cache_usage, source=SignalSource.AGENT, age_s=age
-            ),
+        out: dict[str, Signal] = {
+            SignalName.RUNNING: measured(load.running, source=SignalSource.AGENT, age_s=age),
+            SignalName.WAITING: measured(load.waiting, source=SignalSource.AGENT, age_s=age),
+            SignalName.KV_CACHE_USAGE: measured(load.kv_cache_usage, source=SignalSource.AGENT, age_s=age),
         }
         for signal, rates in (
             (SignalName.GENERATION_TOKENS_PER_S, self._generated),

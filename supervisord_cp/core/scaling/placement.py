@@ -1,6 +1,6 @@
 """Which node and which devices a replica gets, or why it cannot be placed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -55,7 +55,7 @@ def place(
     deployment: DeploymentName,
     spec: LaunchSpec,
     patterns: Sequence[str],
-    nodes: Sequence[NodeCapacity],
+    nodes: Collection[NodeCapacity],
     placer: Placer,
 ) -> Place | Reason:
     """The place of one replica, or the reason why there is none.
@@ -74,7 +74,7 @@ def _place(
     deployment: DeploymentName,
     spec: LaunchSpec,
     patterns: Sequence[str],
-    nodes: Sequence[NodeCapacity],
+    nodes: Collection[NodeCapacity],
     placer: Placer,
 ) -> Place | Reason:
     if not nodes:
@@ -112,18 +112,13 @@ def _place(
     return Place(node=chosen, devices=free[: spec.gpus])
 
 
-def occupy(nodes: Sequence[NodeCapacity], deployment: DeploymentName, where: Place) -> list[NodeCapacity]:
-    """The nodes after a replica was placed."""
-    return [
-        n
-        if n.node != where.node
-        else replace(
-            n,
-            taken=n.taken | set(where.devices),
-            replicas={**n.replicas, deployment: n.replicas.get(deployment, 0) + 1},
-        )
-        for n in nodes
-    ]
+def occupied(node: NodeCapacity, deployment: DeploymentName, devices: tuple[DeviceId, ...]) -> NodeCapacity:
+    """A node after a replica was placed on it."""
+    return replace(
+        node,
+        taken=node.taken | set(devices),
+        replicas={**node.replicas, deployment: node.replicas.get(deployment, 0) + 1},
+    )
 
 
 def program_of(spec: LaunchSpec) -> str:

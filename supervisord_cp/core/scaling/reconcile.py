@@ -8,9 +8,10 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from supervisord_cp.core.scaling.placement import NodeCapacity, Place, occupy, place
+from supervisord_cp.core.scaling.placement import NodeCapacity, Place, occupied, place
 from supervisord_cp.model.assignment import Assignment
-from supervisord_cp.model.base import DeploymentName, InstanceId, Value
+from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
+from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import LaunchSpec, RunState, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
@@ -27,6 +28,10 @@ _SERVING: Final = frozenset(
     }
 )
 """May serve, for all that is known."""
+
+
+MOST_STARTS: Final = 64
+"""Replicas placed in one step; the next step goes on."""
 
 
 class Wanted(Value, frozen=True, kw_only=True):
@@ -57,7 +62,9 @@ def plan(
         return ScalePlan()
     actions: list[Action] = []
     unplaced: list[Unplaced] = []
-    room = list(nodes)
+    room = {node.node: node for node in nodes}
+    left = MOST_STARTS
+    ill = {node.node: node.ill for node in nodes if node.ill}
     taken = {a.id for a in assignments} | set(states)
     mine: dict[DeploymentName, list[Assignment]] = {item.deployment: [] for item in wanted}
     for assignment in assignments:
@@ -67,25 +74,26 @@ def plan(
         for retiring, reason in step.retire:
             actions.append(Retire(instance=retiring.id, deployment=item.deployment, reason=reason))
         placed = 0
-        for _ in range(step.start):
-            found = place(item.deployment, item.spec, item.nodes, room, placer)
+        for _ in range(min(step.start, left)):
+            found = place(item.deployment, item.spec, item.nodes, room.values(), placer)
             if isinstance(found, Reason):
                 unplaced.append(Unplaced(deployment=item.deployment, reason=found))
                 continue
             actions.append(_start(item, found, taken))
-            room = occupy(room, item.deployment, found)
+            room[found.node] = occupied(room[found.node], item.deployment, found.devices)
             placed += 1
-        for stranded, reason in _stranded(step, mine[item.deployment], states, room):
-            found = place(item.deployment, item.spec, item.nodes, room, placer)
+            left -= 1
+        for stranded, reason in _stranded(step, mine[item.deployment], states, ill):
+            found = place(item.deployment, item.spec, item.nodes, room.values(), placer)
             if isinstance(found, Place):
                 actions.append(_start(item, found, taken))
                 actions.append(Retire(instance=stranded.id, deployment=item.deployment, reason=reason))
-                room = occupy(room, item.deployment, found)
+                room[found.node] = occupied(room[found.node], item.deployment, found.devices)
         if step.replace is not None and not placed:
-            found = place(item.deployment, item.spec, item.nodes, room, placer)
+            found = place(item.deployment, item.spec, item.nodes, room.values(), placer)
             if isinstance(found, Place):
                 actions.append(_start(item, found, taken))
-                room = occupy(room, item.deployment, found)
+                room[found.node] = occupied(room[found.node], item.deployment, found.devices)
             else:
                 reason = Reason(code=ReasonCode.REPLACED)
                 actions.append(Retire(instance=step.replace.id, deployment=item.deployment, reason=reason))
@@ -105,7 +113,7 @@ def _stranded(
     step: _Step,
     mine: Sequence[Assignment],
     states: Mapping[InstanceId, InstanceState],
-    nodes: Sequence[NodeCapacity],
+    ill: Mapping[NodeName, Mapping[DeviceId, GpuHealth]],
 ) -> Iterator[tuple[Assignment, Reason]]:
     """Replicas that do not serve and are bound to a GPU on which they cannot start: they go elsewhere.
 
@@ -114,7 +122,8 @@ def _stranded(
     """
     if step.retire:
         return  # those that do not serve go first
-    ill = {node.node: node.ill for node in nodes}
+    if not ill:
+        return
     for assignment in mine:
         if (
             not assignment.counts
