@@ -1,5 +1,6 @@
 """From an exchange to a request that can be routed: which deployment, how much work, for whom."""
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 RESPONSES: Final = "/v1/responses"
 MOST_STORED: Final = 10_000
 MOST_ID: Final = 128
+UNTOLD_RETRY_S: Final = 2
+_AMOUNT: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[-+]?[0-9]{1,2})?", re.ASCII)
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in RequestPriority}
 
 
@@ -104,6 +107,7 @@ def take(exchange: Exchange, fleet: Fleet, stored: StoredResponses, request_id: 
         prefix=prefix_keys(exchange.body) if lane.needs_prefix else (),
         priority=_priority(head) if b"x-priority" in values else RequestPriority.NORMAL,
         deadline_ms=_deadline(head) if b"x-deadline-ms" in values else None,
+        cost_budget=_cost_budget(head) if b"x-cost-budget" in values else None,
     )
     return Taken(lane=lane, request=request, asked=asked, pin=home.incarnation if home else None)
 
@@ -116,7 +120,11 @@ def given_id(head: RequestHead) -> str:
 
 def _lane(model: str, home: Home | None, fleet: Fleet) -> "Lane[Flow]":
     if not fleet.known:
-        raise Rejected(RejectReason.NO_CAPACITY, "The router has not been told of any engine yet.")
+        raise Rejected(
+            RejectReason.NO_CAPACITY,
+            "The router has not been told of any engine yet.",
+            retry_after_s=UNTOLD_RETRY_S,
+        )
     if model:
         lane = fleet.lane(model)
         if lane is None:
@@ -150,6 +158,13 @@ def _deadline(head: RequestHead) -> int:
     if not given.isascii() or not given.isdigit() or len(given) > 12:
         raise Rejected(RejectReason.BAD_REQUEST, "x-deadline-ms is a whole number of milliseconds.")
     return int(given)
+
+
+def _cost_budget(head: RequestHead) -> float:
+    given = head.value(b"x-cost-budget")
+    if _AMOUNT.fullmatch(given) is None:
+        raise Rejected(RejectReason.BAD_REQUEST, "x-cost-budget is a number that is not negative.")
+    return float(given)
 
 
 def _denied(path: str) -> Rejected:

@@ -12,7 +12,7 @@ from supervisord_cp.router.exchange import MemoryExchange
 from supervisord_cp.sdk.embedded import EmbeddedRouter
 from supervisord_cp.sdk.errors import RequestFailed, UnknownRequest
 from supervisord_cp.sdk.figures import Figures
-from supervisord_cp.sdk.messages import completion_of, request_of
+from supervisord_cp.sdk.messages import body_of, completion_of, head_of
 from supervisord_cp.sdk.policies import RoutingUse, SchedulingUse, choose
 from supervisord_cp.sdk.scheduling import Adapter, SchedulingPolicy
 from supervisord_cp.sdk.submitted import Book, Submitted
@@ -135,10 +135,10 @@ class ControlPlaneManager:
 
         Raises:
             UsageError: a request of the same id is not over yet.
+            TypeError: `extra` or `messages` have something that cannot be JSON.
         """
         metadata = replace(request, submitted_at=time.monotonic())
-        exchange = MemoryExchange(*request_of(metadata), on_end=lambda _: self._ended(submitted))
-        submitted = Submitted(metadata, exchange)
+        submitted = Submitted(metadata, body_of(metadata))
         if not self._book.add(submitted):
             raise UsageError(f"a request {request.request_id!r} is not over yet")
         if self._router is not None:
@@ -238,9 +238,10 @@ class ControlPlaneManager:
         return sorted((one for one in found if one is not None), key=lambda one: one.submitted_at or 0.0)
 
     def _send(self, request: Submitted, router: EmbeddedRouter) -> None:
-        assert request.exchange is not None
-        request.sent = True
-        router.serve(request.exchange)
+        head = head_of(request.metadata, time.monotonic())
+        exchange = MemoryExchange(head, request.body, on_end=lambda complete: self._ended(request))
+        request.exchange, request.body = exchange, b""
+        router.serve(exchange)
 
     def _waits(self, request: Submitted) -> bool:
         """Whether it waits for an instance."""

@@ -17,9 +17,8 @@ _OK: Final = range(200, 300)
 T = TypeVar("T")
 
 
-def request_of(metadata: RequestMetadata) -> tuple[RequestHead, bytes]:
-    """Head and body as a client of the api listener would send them."""
-    path = "/v1/completions" if metadata.messages is None else "/v1/chat/completions"
+def head_of(metadata: RequestMetadata, now: float) -> RequestHead:
+    """The head of a request that is sent now, as a client of the api listener would send it."""
     headers = {
         "content-type": "application/json",
         "x-request-id": metadata.request_id,
@@ -27,11 +26,31 @@ def request_of(metadata: RequestMetadata) -> tuple[RequestHead, bytes]:
     }
     if metadata.session_id:
         headers["x-session-id"] = metadata.session_id
-    if metadata.slo_deadline_ms is not None:
-        headers["x-deadline-ms"] = str(int(metadata.slo_deadline_ms))
+    if metadata.deadline is not None:
+        headers["x-deadline-ms"] = str(max(0, round((metadata.deadline - now) * 1000)))
     if metadata.cost_budget is not None:
         headers["x-cost-budget"] = f"{metadata.cost_budget:.12g}"
-    return request_head("POST", path, headers), _body(metadata)
+    path = "/v1/completions" if metadata.messages is None else "/v1/chat/completions"
+    return request_head("POST", path, headers)
+
+
+def body_of(metadata: RequestMetadata) -> bytes:
+    """Its body.
+
+    Raises:
+        TypeError: something in it cannot be JSON.
+    """
+    fields: dict[str, Any] = {
+        "model": metadata.model_name,
+        "prompt": metadata.prompt,
+        "messages": None if metadata.messages is None else [dict(m) for m in metadata.messages],
+        "max_tokens": metadata.max_tokens,
+        "temperature": metadata.temperature,
+        "top_p": metadata.top_p,
+        "user": metadata.user_id or None,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    return msgspec.json.encode({**given, **metadata.extra})
 
 
 def completion_of(metadata: RequestMetadata, exchange: MemoryExchange, latency_ms: float) -> Completion:
@@ -64,20 +83,6 @@ def completion_of(metadata: RequestMetadata, exchange: MemoryExchange, latency_m
         latency_ms=latency_ms,
         response=answer if isinstance(answer, dict) else {},
     )
-
-
-def _body(metadata: RequestMetadata) -> bytes:
-    fields: dict[str, Any] = {
-        "model": metadata.model_name,
-        "prompt": metadata.prompt,
-        "messages": None if metadata.messages is None else [dict(m) for m in metadata.messages],
-        "max_tokens": metadata.max_tokens,
-        "temperature": metadata.temperature,
-        "top_p": metadata.top_p,
-        "user": metadata.user_id or None,
-    }
-    given = {name: value for name, value in fields.items() if value is not None}
-    return msgspec.json.encode({**given, **metadata.extra})
 
 
 def _json(answer: bytes | bytearray) -> Any:

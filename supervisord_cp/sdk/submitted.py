@@ -12,14 +12,14 @@ from supervisord_cp.sdk.types import Completion, RequestMetadata, RequestStatus
 class Submitted:
     """One request. Its outcome is set once."""
 
-    __slots__ = ("_done", "exchange", "metadata", "outcome", "sent")
+    __slots__ = ("_done", "body", "exchange", "metadata", "outcome")
 
-    def __init__(self, metadata: RequestMetadata, exchange: MemoryExchange) -> None:
+    def __init__(self, metadata: RequestMetadata, body: bytes) -> None:
         self.metadata = metadata
-        self.exchange: MemoryExchange | None = exchange
-        """None when it is over."""
-        self.sent = False
-        """Whether the router has it."""
+        self.body = body
+        """Empty once it is sent."""
+        self.exchange: MemoryExchange | None = None
+        """None until it is sent, and again when it is over."""
         self.outcome: Completion | RequestFailed | None = None
         self._done = asyncio.Event()
 
@@ -31,12 +31,13 @@ class Submitted:
         if self.outcome is not None:
             cancelled = self.outcome.reason == "cancelled"
             return RequestStatus.CANCELLED if cancelled else RequestStatus.FAILED
-        return RequestStatus.RUNNING if self.sent else RequestStatus.PENDING
+        return RequestStatus.PENDING if self.exchange is None else RequestStatus.RUNNING
 
     def settle(self, outcome: Completion | RequestFailed) -> None:
         """It is over."""
         self.outcome = outcome
         self.exchange = None
+        self.body = b""
         self._done.set()
 
     async def result(self) -> Completion:

@@ -8,56 +8,52 @@ import pytest
 from supervisord_cp.model.request import RequestPriority
 from supervisord_cp.router.exchange import MemoryExchange, request_head
 from supervisord_cp.sdk.errors import RequestFailed
-from supervisord_cp.sdk.messages import completion_of, request_of
+from supervisord_cp.sdk.messages import body_of, completion_of, head_of
 from supervisord_cp.sdk.types import Completion, RequestMetadata
 
 REQUEST = RequestMetadata(request_id="r-1", prompt="Hello")
 
 
-def body_of(**fields: Any) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(request_of(RequestMetadata(**fields))[1])
+def body(**fields: Any) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(body_of(RequestMetadata(**fields)))
     return read
 
 
 def answered(
-    body: object, status: int = 200, *, headers: dict[str, str] | None = None, complete: bool = True
+    answer: object, status: int = 200, *, headers: dict[str, str] | None = None, complete: bool = True
 ) -> Completion:
     exchange = MemoryExchange(request_head("POST", "/"))
     exchange.status = status
     exchange.headers = {"x-supervisord-cp-instance": "gpu-0", **(headers or {})}
-    exchange.answer += body if isinstance(body, bytes) else json.dumps(body).encode()
+    exchange.answer += answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     exchange.complete = complete
     return completion_of(REQUEST, exchange, 12.5)
 
 
 def test_a_prompt_is_a_completion() -> None:
-    head, body = request_of(REQUEST)
-    assert (head.method, head.path, json.loads(body)) == (b"POST", "/v1/completions", {"prompt": "Hello"})
+    head = head_of(REQUEST, 0.0)
+    assert (head.method, head.path, body(prompt="Hello")) == (b"POST", "/v1/completions", {"prompt": "Hello"})
 
 
 def test_messages_are_a_chat() -> None:
     messages = [{"role": "user", "content": "Hallo, Öl!"}]
-    head, body = request_of(RequestMetadata(messages=messages, model_name="m"))
-    assert head.path == "/v1/chat/completions"
-    assert json.loads(body) == {"model": "m", "messages": messages}
+    assert head_of(RequestMetadata(messages=messages), 0.0).path == "/v1/chat/completions"
+    assert body(messages=messages, model_name="m") == {"model": "m", "messages": messages}
 
 
 def test_what_is_said_goes_into_the_body() -> None:
-    assert body_of(
-        prompt="p", max_tokens=0, temperature=0.0, top_p=0.5, user_id="ü", extra={"stop": ["\n"], "seed": 7}
-    ) == {
+    given = {"max_tokens": 0, "temperature": 0.0, "top_p": 0.5}
+    extra = {"stop": ["\n"], "seed": 7}
+    assert body(prompt="p", **given, user_id="ü", extra=extra) == {
         "prompt": "p",
-        "max_tokens": 0,
-        "temperature": 0.0,
-        "top_p": 0.5,
+        **given,
         "user": "ü",
-        "stop": ["\n"],
-        "seed": 7,
+        **extra,
     }
 
 
 def test_what_the_router_reads_goes_into_the_head() -> None:
-    head, _ = request_of(
+    head = head_of(
         RequestMetadata(
             request_id="r-2",
             prompt="p",
@@ -65,13 +61,20 @@ def test_what_the_router_reads_goes_into_the_head() -> None:
             slo_deadline_ms=1000,
             session_id="s 1",
             cost_budget=0.0125,
-        )
+            submitted_at=10.0,
+        ),
+        10.25,
     )
-    lines = b"".join(head.lines).lower()
-    values = {name: head.value(name) for name in (b"x-request-id", b"x-priority", b"x-deadline-ms")}
-    assert values == {b"x-request-id": "r-2", b"x-priority": "background", b"x-deadline-ms": "1000"}
-    assert head.value(b"x-session-id") == "s 1"
-    assert b"0.0125" in lines + b"".join(head.values.values())
+    said = {
+        name: head.value(name)
+        for name in (b"x-request-id", b"x-priority", b"x-deadline-ms", b"x-session-id", b"x-cost-budget")
+    }
+    assert list(said.values()) == ["r-2", "background", "750", "s 1", "0.0125"]
+
+
+def test_a_deadline_that_has_passed() -> None:
+    late = RequestMetadata(prompt="p", slo_deadline_ms=100, submitted_at=10.0)
+    assert head_of(late, 11.0).value(b"x-deadline-ms") == "0"
 
 
 def test_a_completion() -> None:

@@ -34,6 +34,7 @@ REQUEST_NAMED: Final = REQUEST_WITHHELD | {
     b"x-session-id",
     b"x-priority",
     b"x-deadline-ms",
+    b"x-cost-budget",
 }
 """The fields whose values we read; all others only pass."""
 RESPONSE_NAMED: Final = RESPONSE_WITHHELD
