@@ -13,6 +13,8 @@ from supervisord_cp.ports.gpu import GpuPort
 
 PATIENCE_S: Final = 60.0
 """Memory that is not back by then may be somebody else's; whoever needs it waits for it at the gate."""
+READING_S: Final = 3.0
+"""Without a reading for so long nobody can tell: a driver that hangs does not delay a restart."""
 LOOK_S: Final = 0.1
 
 
@@ -42,6 +44,8 @@ class MemoryReturn:
                 if reason != said:
                     said = reason
                     yield reason
+            elif gone_s > READING_S:
+                return
             await asyncio.sleep(LOOK_S)
 
     def _gpus(self) -> Mapping[DeviceId, Gpu]:

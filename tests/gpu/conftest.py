@@ -1,12 +1,15 @@
 """The stub driver, compiled once."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
+import pytest_asyncio
 
 from supervisord_cp.clock import ManualClock
+from tests.agent.daemon import AgentHost
+from tests.agent.fake_central import FakeCentral
 from tests.fakes.nvml_stub import StubDriver, build_library
 
 
@@ -37,3 +40,23 @@ def bystander() -> Iterator["Popen[bytes]"]:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
+
+
+@pytest_asyncio.fixture
+async def central() -> AsyncIterator[FakeCentral]:
+    fake = FakeCentral()
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+@pytest_asyncio.fixture
+async def host(tmp_path: Path, central: FakeCentral, driver: StubDriver) -> AsyncIterator[AgentHost]:
+    """A host with eight GPUs, on which no agent runs yet."""
+    for index in range(8):
+        well = {"clocks": 0, "ecc": 0, "remap_pending": 0, "remap_failed": 0, "recovery": 0}
+        driver.add("gpu", index=index, uuid=f"GPU-{index}", name="NVIDIA H100", total=80 * 2**30, **well)
+    agent = AgentHost(tmp_path, central, device="cuda")
+    agent.environ = driver.environ
+    yield agent
+    await agent.clean()

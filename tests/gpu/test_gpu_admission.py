@@ -66,6 +66,10 @@ def test_a_doubt_does_not_hold_a_start_up(health: GpuHealth) -> None:
     assert judge(replace(gpu(0), health=health)) == NO_REASON
 
 
+def test_old_figures_do_not_hold_a_start_up() -> None:
+    assert judge(replace(gpu(0, used=70 * GIB), health=GpuHealth.UNKNOWN)) == NO_REASON
+
+
 def test_each_gpu_of_a_group_counts() -> None:
     ill = replace(gpu(1), health=GpuHealth.QUARANTINED)
     group = vllm("chat-0", gpu(0).uuid, gpu(1).uuid)

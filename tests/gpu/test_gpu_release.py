@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from supervisord_cp.agent.release import PATIENCE_S, MemoryReturn
+from supervisord_cp.agent.release import PATIENCE_S, READING_S, MemoryReturn
 from supervisord_cp.clock import ManualClock
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.core.instances.life import Stage
@@ -139,6 +139,19 @@ async def test_the_wait_has_an_end(clock: ManualClock) -> None:
     clock.advance(PATIENCE_S)
     async with asyncio.timeout(10):
         await wait.task
+
+
+@pytest.mark.asyncio
+async def test_a_driver_that_hangs_does_not_hold_a_restart_up(clock: ManualClock) -> None:
+    driver = FakeGpu(gpu(0), clock=clock)
+    await driver.start()
+    wait = Wait(driver, clock)
+    await asyncio.sleep(0)
+    driver.silence()
+    clock.advance(READING_S + 0.1)
+    async with asyncio.timeout(10):
+        await wait.task
+    assert wait.said == []
 
 
 @pytest.mark.asyncio

@@ -65,6 +65,8 @@ def _memory(desired: DesiredInstance, gpu: Gpu) -> Reason:
     """vLLM refuses to start unless its share of the whole memory is free; so do we, before it loads."""
     if desired.spec.engine is not EngineKind.VLLM or gpu.memory_total is None or gpu.memory_used is None:
         return NO_REASON
+    if gpu.health is GpuHealth.UNKNOWN:
+        return NO_REASON  # old figures
     share = desired.spec.args.get("gpu-memory-utilization", DEFAULT_MEMORY_SHARE)
     if isinstance(share, bool) or not isinstance(share, int | float):
         return NO_REASON
