@@ -14,6 +14,7 @@ from typing import Final
 
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.config.schema import Config
+from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.event import Event, Severity
@@ -23,6 +24,7 @@ from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.health import HealthChecks
 from supervisord_cp.router.listener import Listener
 from supervisord_cp.router.memory import Memory
+from supervisord_cp.router.policies import DESCRIBE_S, RouterPolicies
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class _Router:
         self._config = config
         self._id = router_id
         self._loop = asyncio.get_running_loop()
+        self._policies = RouterPolicies(config.plugins.paths, self._event)
         self._dispatcher = Dispatcher(
             config.router,
             keys=ApiKeys(config.router.api_keys_file),
@@ -63,7 +66,10 @@ class _Router:
             created=int(time.time()),
             rng=Random(),
             watcher=self,
+            binder=self._policies.binder,
+            here=Here(node=config.agent.name or socket.gethostname(), zone=config.agent.zone),
         )
+        self._policies.attach(self._dispatcher)
         self._listener = Listener(self._dispatcher, config.router)
         self._health = HealthChecks(self._dispatcher, self._restored)
         self._memory = Memory(config.central.state_dir / "router" / "fleet.json")
@@ -73,6 +79,7 @@ class _Router:
 
     async def run(self, on_ready: Callable[[str], None]) -> int:
         _raise_file_limit()
+        await self._policies.load(self._config.deployments)
         await self._listener.start()
         self._follower = follower = Follower(
             self._dispatcher,
@@ -82,6 +89,7 @@ class _Router:
             api_url=self._listener.url,
             metrics=self._metrics,
             on_change=self._memory.changed,
+            policies=self._policies,
         )
         if (remembered := self._memory.recall()) is not None:
             follower.recall(remembered)
@@ -93,6 +101,7 @@ class _Router:
         essential = [
             self._loop.create_task(follower.run()),
             self._loop.create_task(self._tick(notifier)),
+            self._loop.create_task(self._policies.run()),
         ]
         tasks = [*essential, self._loop.create_task(self._memory.run(follower.remembered))]
         try:
@@ -130,11 +139,14 @@ class _Router:
         self._tell("router.restored", account, "answers again", Severity.INFO)
 
     def _tell(self, kind: str, account: Account, message: str, severity: Severity) -> None:
+        instance = account.instance
+        self._event(
+            Event(kind=kind, subject=instance.id, node=instance.node, message=message, severity=severity)
+        )
+
+    def _event(self, event: Event) -> None:
         if self._follower is not None:
-            instance = account.instance
-            self._follower.tell(
-                Event(kind=kind, subject=instance.id, node=instance.node, message=message, severity=severity)
-            )
+            self._follower.tell(event)
             self._follower.report_soon()
 
     # --- the process
@@ -167,12 +179,16 @@ class _Router:
             await asyncio.sleep(TICK_S / 2)
 
     async def _tick(self, notifier: Notifier) -> None:
-        next_keys = next_watchdog = 0.0
+        next_keys = next_watchdog = next_description = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
             self._dispatcher.tick()
             self._health.tick(now)
+            self._policies.tick()
+            if now >= next_description:
+                next_description = now + DESCRIBE_S
+                self._policies.describe(now)
             if now >= next_keys:
                 next_keys = now + KEYS_EVERY_S
                 self._dispatcher.refresh_keys()

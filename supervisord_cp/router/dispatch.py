@@ -21,6 +21,7 @@ from supervisord_cp.core.routing.retry import MAX_REFUSALS, Miss, RetryBudget, m
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot
 from supervisord_cp.plugin_host.binding import Binder
+from supervisord_cp.plugin_host.registry import Registry
 from supervisord_cp.policy.routing import Outcome
 from supervisord_cp.router import own
 from supervisord_cp.router.answers import reject
@@ -170,6 +171,11 @@ class Dispatcher:
         for lane in dropped:
             for flow in lane.line:
                 self._reject(flow, RejectReason.NO_CAPACITY, "The deployment has been removed.")
+        self.pump_all()
+
+    def use_policies(self, registry: Registry) -> None:
+        """Take over policies that have changed."""
+        self.fleet.use_policies(registry, self.clock())
         self.pump_all()
 
     def use_keys(self, keys: Mapping[Incarnation, str]) -> None:

@@ -20,6 +20,7 @@ from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, apply_delta
 from supervisord_cp.model.router import RouterReport
 from supervisord_cp.router.dispatch import Dispatcher
 from supervisord_cp.router.memory import Remembered
+from supervisord_cp.router.policies import RouterPolicies
 from supervisord_cp.version import __version__
 from supervisord_cp.wire import messages as m
 
@@ -41,14 +42,16 @@ class Follower:
         api_url: str,
         metrics: Callable[[], str],
         on_change: Callable[[], None] = lambda: None,
+        policies: RouterPolicies | None = None,
     ) -> None:
-        """`on_change`: called when there is something new to remember."""
+        """`on_change`: called when there is something new to remember. `policies`: what is told of them."""
         self._dispatcher = dispatcher
         self._router_id = router_id
         self._api_url = api_url
         self._token_file = token_file
         self._metrics = metrics
         self._on_change = on_change
+        self._policies = policies
         self._session = secrets.token_hex(8)
         self._snapshot: FleetSnapshot | None = None
         self._carried: tuple[FleetPart, ...] = ()
@@ -177,6 +180,8 @@ class Follower:
                     ejected=fleet.ejections.incarnations,
                     pid=os.getpid(),
                     api_url=self._api_url,
+                    policies=() if self._policies is None else self._policies.health(),
+                    shadows=() if self._policies is None else self._policies.shadows(),
                 )
             )
         )
@@ -184,9 +189,15 @@ class Follower:
     async def _on_call(
         self, method: str, params: dict[str, str | int | float | bool | None]
     ) -> AsyncIterator[str]:
-        if method != "metrics":
+        policies = self._policies
+        if method == "metrics":
+            yield self._metrics()
+        elif method == "policies.reload" and policies is not None:
+            yield await policies.call_reload(params)
+        elif method == "policies.differences" and policies is not None:
+            yield await policies.call_differences(params)
+        else:
             raise LookupError(f"a router knows no method {method}")
-        yield self._metrics()
 
     def _token(self) -> str:
         try:
