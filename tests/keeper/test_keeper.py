@@ -51,9 +51,20 @@ class Client:
         self.writer.write(line + b"\n")
 
 
+@contextmanager
+def address(directory: Path) -> Iterator[str]:
+    """The keeper's socket by a name that fits in an address however deep the folder is."""
+    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{parent}/keeper.sock"
+    finally:
+        os.close(parent)
+
+
 @asynccontextmanager
 async def connected(directory: Path) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_unix_connection(directory / "keeper.sock")
+    with address(directory) as name:
+        reader, writer = await asyncio.open_unix_connection(name)
     try:
         yield Client(reader, writer)
     finally:
@@ -140,8 +151,8 @@ async def test_a_line_without_end_ends_the_connection_only(host: Host) -> None:
 
 def pester(directory: Path) -> None:
     """Ask and never read, until the keeper has had enough."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(directory / "keeper.sock"))
+    with socket.socket(socket.AF_UNIX) as connection, address(directory) as name:
+        connection.connect(name)
         for _ in range(100):
             connection.sendall(b'{"op": "status"}\n' * 1000)
 
@@ -275,8 +286,8 @@ def keeper_of(program: str, directory: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 def listens(directory: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as connection:
-        return connection.connect_ex(str(directory / "keeper.sock")) == 0
+    with socket.socket(socket.AF_UNIX) as connection, address(directory) as name:
+        return connection.connect_ex(name) == 0
 
 
 async def test_processes_that_cannot_be_killed_are_shown_and_tried_again(tmp_path: Path) -> None:
