@@ -98,17 +98,17 @@ class _Router:
         self._loop.add_signal_handler(signal.SIGHUP, self._dispatcher.refresh_keys)
         _calm_collector()
         notifier = Notifier(os.environ)
-        essential = [
+        tasks = [
             self._loop.create_task(follower.run()),
-            self._loop.create_task(self._tick(notifier)),
+            self._loop.create_task(self._memory.run(follower.remembered)),
             self._loop.create_task(self._policies.run()),
+            self._loop.create_task(self._tick_for_ever(notifier)),
         ]
-        tasks = [*essential, self._loop.create_task(self._memory.run(follower.remembered))]
         try:
             log.info("router %s serves at %s", self._id, self._listener.url)
             on_ready(self._listener.url)
             notifier.ready(f"serving at {self._listener.url}")
-            await self._until_stopped(essential)
+            await self._stop.wait()
             notifier.stopping()
             await self._drain()
         finally:
@@ -158,16 +158,6 @@ class _Router:
     def _signalled(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
 
-    async def _until_stopped(self, essential: list[asyncio.Task[None]]) -> None:
-        """Wait for a signal; an essential part that fails ends the router, with its error."""
-        stopping = self._loop.create_task(self._stop.wait())
-        try:
-            done, _ = await asyncio.wait([stopping, *essential], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            stopping.cancel()
-
     async def _drain(self) -> None:
         """Let open requests finish."""
         self._dispatcher.draining = True
@@ -178,20 +168,24 @@ class _Router:
         while self._listener.connections and not self._hurry.is_set() and time.monotonic() < deadline:
             await asyncio.sleep(TICK_S / 2)
 
-    async def _tick(self, notifier: Notifier) -> None:
+    async def _tick_for_ever(self, notifier: Notifier) -> None:
         next_keys = next_watchdog = next_description = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            self._dispatcher.tick()
-            self._health.tick(now)
-            self._policies.tick()
-            if now >= next_description:
-                next_description = now + DESCRIBE_S
-                self._policies.describe(now)
-            if now >= next_keys:
-                next_keys = now + KEYS_EVERY_S
-                self._dispatcher.refresh_keys()
+            try:
+                self._dispatcher.tick()
+                self._health.tick(now)
+                self._policies.tick()
+                if now >= next_description:
+                    next_description = now + DESCRIBE_S
+                    self._policies.describe(now)
+                if now >= next_keys:
+                    next_keys = now + KEYS_EVERY_S
+                    self._dispatcher.refresh_keys()
+            except Exception:
+                log.exception("a tick failed; requests go on")
+                continue
             if notifier.watchdog_s is not None and now >= next_watchdog:
                 next_watchdog = now + notifier.watchdog_s / 2
                 notifier.watchdog()

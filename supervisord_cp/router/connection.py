@@ -143,7 +143,9 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._slow_since = _NEVER
-        if self._exchange is not None and self._exchange.events is not None:
+        if self._exchange is None:
+            self._work()
+        elif self._exchange.events is not None:
             self._exchange.events.client_ready()
 
     # --- the exchange's calls
@@ -188,10 +190,9 @@ class ClientConnection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Look at the deadlines."""
-        if self._exchange is not None:
-            if now - self._slow_since > STALL_S:
-                self.transport.abort()
-        elif now < self._deadline:
+        if now - self._slow_since > STALL_S:
+            self.transport.abort()
+        elif self._exchange is not None or self._slow or now < self._deadline:
             return
         elif self._lingered >= 0 or not (self._buffer or self._head):
             self.transport.abort()
@@ -207,13 +208,21 @@ class ClientConnection(asyncio.Protocol):
 
     # --- reading
 
+    @property
+    def _slow(self) -> bool:
+        """Whether the client does not take what has been written."""
+        return self._slow_since != _NEVER
+
     def _work(self) -> None:
-        """Read and hand over requests as long as there are whole ones and none is being answered."""
+        """Read and hand over requests as long as there are whole ones, none is being answered, and the client
+        has taken the answers to those before."""
         if self._working:  # an answer that came at once has called us back
             return
         self._working = True
         try:
-            while self._exchange is None and self._lingered < 0 and not self.transport.is_closing():
+            while self._exchange is None and not (self._slow or self._lingered >= 0):
+                if self.transport.is_closing():
+                    break
                 if self._body is not None or (self._head is None and not self._read_head()):
                     break
                 if self._head is not None and self._body is None:

@@ -247,6 +247,9 @@ class Dispatcher:
         else:
             self._placement.place(flow, now, again=True)
 
+    def exhausted(self, flow: Flow, why: str) -> None:
+        self._reject(flow, RejectReason.NO_CAPACITY, f"The router cannot make more connections: {why}.")
+
     def may_be_refused(self, flow: Flow) -> bool:
         return flow.refusals + 1 < MAX_REFUSALS and flow.pin is None
 

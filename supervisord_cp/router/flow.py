@@ -201,6 +201,11 @@ class Flow:
         if not self.is_over:
             self._miss(Miss.UNREACHABLE, why)
 
+    def exhausted(self, why: str) -> None:
+        """This host has nothing left to make a connection with."""
+        if not self.is_over:
+            self._host.exhausted(self, why)
+
     def answer_head(self, head: ResponseHead) -> bool:
         if head.status == _FULL and self._host.may_be_refused(self):
             assert self._upstream is not None

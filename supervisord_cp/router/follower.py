@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from supervisord_cp.wire import messages as m
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S: Final = 0.5
+AGAIN_AFTER_S: Final = 1.0
 
 
 class Follower:
@@ -92,10 +93,10 @@ class Follower:
         self._dispatcher.apply(remembered.snapshot)
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled. Nothing that goes wrong here ends the router: it serves without central."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._link.run())
-            tasks.create_task(self._report_forever())
+            tasks.create_task(self._for_ever(self._link.run))
+            tasks.create_task(self._for_ever(self._report_forever))
 
     def report_soon(self) -> None:
         """Report at once; several wishes within one turn of the event loop are one report."""
@@ -106,6 +107,14 @@ class Follower:
     def tell(self, event: Event) -> None:
         """Tell central of something that happened."""
         self._link.send(m.Events(events=(event,)))
+
+    async def _for_ever(self, part: Callable[[], Coroutine[None, None, None]]) -> None:
+        while True:
+            try:
+                await part()
+            except Exception:
+                log.exception("following central failed; beginning again")
+            await asyncio.sleep(AGAIN_AFTER_S)
 
     # --- central's messages
 

@@ -22,6 +22,10 @@ class Host(Protocol):
         """An instance did not answer: the flow goes somewhere else, waits, or is rejected."""
         ...
 
+    def exhausted(self, flow: "Flow", why: str) -> None:
+        """There is nothing left on this host to make a connection with."""
+        ...
+
     def may_be_refused(self, flow: "Flow") -> bool:
         """Whether a 503 of the engine's is taken for a refusal, and not passed on as the answer."""
         ...

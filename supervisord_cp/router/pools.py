@@ -1,6 +1,7 @@
 """Connections to engines, kept per incarnation."""
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -18,6 +19,7 @@ CONNECT_TIMEOUT_S: Final = 3.0
 IDLE_S: Final = 4.0
 """Less than the 5 s after which vLLM closes an idle connection by default."""
 MOST_IDLE: Final = 512
+_OUR_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 """A host that is gone without a word is noticed after half a minute."""
 
@@ -39,6 +41,10 @@ class Dialler(Protocol):
     def connected(self, connection: UpstreamConnection) -> None: ...
 
     def unreachable(self, why: str) -> None: ...
+
+    def exhausted(self, why: str) -> None:
+        """This host has no file or port left for a connection: the engine is not to blame."""
+        ...
 
 
 def endpoint_of(url: str) -> Endpoint:
@@ -175,7 +181,11 @@ class Pools:
             dialler.unreachable(f"no connection within {CONNECT_TIMEOUT_S:.0f} s")
             return
         except OSError as error:
-            dialler.unreachable(error.strerror or str(error))
+            if error.errno in _OUR_LIMITS:
+                log.error("no connection to %s:%d: %s", endpoint.host, endpoint.port, error)
+                dialler.exhausted(error.strerror or str(error))
+            else:
+                dialler.unreachable(error.strerror or str(error))
             return
         except asyncio.CancelledError:
             dialler.unreachable("the router is ending")

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.router.kit import Client, Rig, instance, rig, says, streams, until, waits
+from tests.router.kit import Client, Rig, instance, raw, rig, says, streams, until, waits
 
 pytestmark = pytest.mark.asyncio
 
@@ -131,6 +131,41 @@ async def test_what_is_sent_ahead_is_bounded(router: Rig) -> None:
     assert (await client.answer()).status == 200
     assert len(engine.asked[1].body) == 50_000_000
     await client.close()
+
+
+async def test_who_does_not_read_answers_gets_no_more_of_them(router: Rig) -> None:
+    engine = await router.engine(
+        raw(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 1_000_000, keep=True)
+    )
+    router.serve(instance(engine))
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port, limit=1024)
+    client = Client(reader, writer)
+    router.clients.append(client)
+    client.send(OK * 200)
+    steady, before = 0, -1
+    while steady < 10:
+        steady = steady + 1 if len(engine.asked) == before else 0
+        before = len(engine.asked)
+        await asyncio.sleep(0.02)
+    assert before < 50  # kernel buffers, and one answer of ours
+    for _ in range(200):
+        assert len((await client.answer()).body) == 1_000_000
+    assert len(engine.asked) == 200
+
+
+async def test_a_client_that_takes_nothing_for_long_is_dropped(
+    router: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisord_cp.router.connection.STALL_S", 0.3)
+    engine = await router.engine(raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 30_000_000))
+    router.serve(instance(engine))
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port, limit=1024)
+    client = Client(reader, writer)
+    router.clients.append(client)
+    client.send(OK)
+    await until(lambda: router.inflight == 1)
+    await until(lambda: router.listener.connections == 0)
+    await until(lambda: router.inflight == 0)
 
 
 async def test_expect_100_continue(router: Rig) -> None:

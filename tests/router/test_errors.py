@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,16 @@ async def test_model_missing(router: Rig) -> None:
         assert json.loads(answer.body)["error"]["param"] == "model"
 
 
-@pytest.mark.parametrize("header", ["x-deadline-ms: soon", "x-deadline-ms: -1", "x-priority: urgent"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "x-deadline-ms: soon",
+        "x-deadline-ms: -1",
+        "x-priority: urgent",
+        "x-cost-budget: nan",
+        "x-cost-budget: -1",
+    ],
+)
 async def test_bad_request(router: Rig, header: str) -> None:
     router.serve(instance(NOWHERE))
     check(await router.ask(CHAT, headers=f"{header}\r\n"), 400, RejectReason.BAD_REQUEST)
@@ -154,7 +165,29 @@ async def test_upstream_invalid(router: Rig, nonsense: bytes) -> None:
 
 
 async def test_no_capacity_before_any_snapshot(router: Rig) -> None:
-    check(await router.ask(CHAT), 503, RejectReason.NO_CAPACITY)
+    check(await router.ask(CHAT), 503, RejectReason.NO_CAPACITY, retry_after=True)
+
+
+async def test_no_capacity_when_this_host_is_exhausted(router: Rig) -> None:
+    """No file is left for another connection: that is not the engine's fault."""
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(b"GET /health HTTP/1.1\r\nhost: t\r\n\r\n")
+    await client.answer()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.dup(0)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    try:
+        client.post(CHAT)
+        answer = await client.answer()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    check(answer, 503, RejectReason.NO_CAPACITY, retry_after=True)
+    assert router.ejected_log == []
+    client.post(CHAT)
+    assert (await client.answer()).status == 200
 
 
 async def test_no_capacity_when_nothing_will_come(router: Rig) -> None:

@@ -176,6 +176,28 @@ async def test_a_new_central_that_knows_nothing_yet_removes_nothing(
     await until(lambda: not router.lane().reachable, "what nobody speaks of is let go in the end")
 
 
+async def test_a_mistake_in_following_ends_nothing(
+    router: Rig, central: Central, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisord_cp.router.follower.AGAIN_AFTER_S", 0.01)
+    engine = await router.engine()
+    follow()
+    first, second = snapshot(1, instance(engine)), snapshot(2, instance(engine))
+    await central.send(m.Snapshot(snapshot=first))
+    await central.applied(first)
+    apply = router.dispatcher.apply
+
+    def broken(_: FleetSnapshot) -> None:
+        monkeypatch.setattr(router.dispatcher, "apply", apply)
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(router.dispatcher, "apply", broken)
+    central.on_connect = [m.Snapshot(snapshot=second)]
+    await central.send(m.Snapshot(snapshot=second))
+    await central.applied(second)
+    assert (await router.ask(CHAT)).status == 200
+
+
 async def test_the_token_is_read_for_each_dial(
     router: Rig, central: Central, follow: Follow, tmp_path: Path
 ) -> None:
