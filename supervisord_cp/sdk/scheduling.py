@@ -60,16 +60,18 @@ class Adapter:
         self._ranked_at: dict[str, float] = {}
 
     def __call__(self, waiting: WaitingRequest, context: QueueContext[Any]) -> float:
-        """The rank of a request. When it has begun to wait before, all that wait are being asked for."""
+        """The rank of a request. When it has begun to wait before, all that wait are being asked for, one
+        after the other: the policy orders them once."""
         model, name = waiting.request.deployment, waiting.request.id
-        line = self._waiting(model)
         ranks = self._ranks.get(model, {})
+        if context.now == self._ranked_at.get(model) and name in ranks:
+            return ranks[name]
+        line = self._waiting(model)
         if any(one.request_id == name for one in line):
-            if context.now != self._ranked_at.get(model):
-                order = ordered(self._policy.prioritize(list(line)), line)
-                ranks = self._ranks[model] = {one: float(place) for place, one in enumerate(order)}
-                self._ranked_at[model] = context.now
-            return ranks.get(name, 0.0)
+            order = ordered(self._policy.prioritize(list(line)), line)
+            ranks = self._ranks[model] = {one: float(place) for place, one in enumerate(order)}
+            self._ranked_at[model] = context.now
+            return ranks[name]
         metadata = self._metadata(name)
         if metadata is None:
             return 0.0

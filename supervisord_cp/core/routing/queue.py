@@ -137,13 +137,13 @@ class WaitingLine(Generic[Item]):
         return len(self._returned) + own + sum(others)
 
     def rerank(self, rank: Callable[[Item], float]) -> None:
-        """Put everything in a new order."""
-        items = list(self._items.items())
+        """Put everything in a new order. The line is whole while it is asked for ranks."""
+        placed = [(item, _Place(rank(item), place.number)) for place, item in self._items.items()]
         self._items.clear()
         for line in self._lines.values():
             line.clear()
-        for place, item in items:
-            self._insert(item, _Place(rank(item), place.number))
+        for item, place in placed:
+            self._insert(item, place)
 
     def _insert(self, item: Item, place: _Place) -> None:
         self._items[place] = item
