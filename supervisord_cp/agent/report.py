@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from supervisord_cp.agent.roster import Roster
 from supervisord_cp.clock import Clock
+from supervisord_cp.core.instances.places import Misplaced, misplaced, word_of
 from supervisord_cp.model.base import Incarnation, InstanceId, NodeName
 from supervisord_cp.model.event import Event
 from supervisord_cp.model.gpu import Gpu
@@ -57,6 +58,8 @@ class Reporter:
         self._events: deque[tuple[float, Event]] = deque(maxlen=EVENTS_KEPT)
         self._owners: tuple[float, dict[int, InstanceId]] = (0.0, {})
         """When processes were looked through, and whose the holders of GPU memory are; "": strangers'."""
+        self._misplaced: frozenset[Misplaced] = frozenset()
+        """Told already."""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -123,6 +126,7 @@ class Reporter:
                 self._full_due = True
                 return
             self._note(report, statuses)
+            self._check_places(report.gpus or (), statuses)
         self._send_events()
 
     def _compose(self, statuses: Statuses, *, heartbeat: bool) -> NodeReport | None:
@@ -149,6 +153,13 @@ class Reporter:
             gpu_reason=reading.reason if heartbeat or reading.gpus is None else NO_REASON,
             host=self._host.read() if heartbeat else None,
         )
+
+    def _check_places(self, gpus: tuple[Gpu, ...], statuses: Statuses) -> None:
+        """Tell once of each engine that works on a GPU which is not its own."""
+        found = frozenset(misplaced(gpus, statuses)) if gpus else self._misplaced
+        for one in found - self._misplaced:
+            self.told(word_of(one))
+        self._misplaced = found
 
     def _note(self, report: NodeReport, statuses: Statuses) -> None:
         """Remember what was said."""
@@ -213,6 +224,7 @@ def _lasting(status: InstanceStatus) -> InstanceStatus:
     return replace(
         status,
         uptime_s=0.0,
+        eta_s=None,
         load=None,
         reason=Reason(code=status.reason.code),
         last_exit=LastExit(code=last.code, signal=last.signal, cause=last.cause)

@@ -272,6 +272,8 @@ def _use(controller: Controller, view: fleet.NodeView, device: DeviceId) -> tupl
             serving = status.state in (InstanceState.READY, InstanceState.DEGRADED, InstanceState.SLEEPING)
             if serving:
                 return GpuUse.SERVING, status.id
+            if status.state in (InstanceState.STOPPING, InstanceState.RELEASING):
+                return GpuUse.DRAINING, status.id
             if status.state is not InstanceState.STOPPED:
                 return GpuUse.STARTING, status.id
     if controller.memory.cordoned(view.name) or device in controller.memory.cordoned_devices(view.name):

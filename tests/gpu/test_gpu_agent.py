@@ -24,12 +24,16 @@ GIB = 2**30
 FOR_GOOD = 10**9
 
 
+def gpus(central: FakeCentral) -> tuple[Gpu, ...]:
+    """All GPUs as they were last reported."""
+    return next((report.gpus for report in reversed(central.reports) if report.gpus), ())
+
+
 def gpu(central: FakeCentral, index: int) -> Gpu:
     """A GPU as it was last reported, by the number in its name; unknown before the first reading."""
     name = DeviceId(f"GPU-{index}")
-    latest = next((report.gpus for report in reversed(central.reports) if report.gpus), ())
     unknown = Gpu(uuid=name, index=index, health=GpuHealth.UNKNOWN)
-    return next((one for one in latest if one.uuid == name), unknown)
+    return next((one for one in gpus(central) if one.uuid == name), unknown)
 
 
 def reason(central: FakeCentral, name: str) -> str:
@@ -188,3 +192,30 @@ async def test_a_call_that_never_returns_delays_nothing(
     assert central.instances["chat-0"].incarnation != first.incarnation
     assert gpu(central, 0).memory_used == 0
     assert gpu(central, 0).age_ms > 2500, "old figures are shown as old"
+
+
+async def test_mig_devices_and_groups_see_what_they_were_given(
+    host: AgentHost, central: FakeCentral, driver: StubDriver
+) -> None:
+    driver.change("gpu", {"uuid": "GPU-1"}, mig=1)
+    driver.add("mig", parent=1, slot=0, uuid="MIG-x", name="H100 MIG 3g.40gb", total=40 * GIB)
+    driver.add("mig", parent=1, slot=3, uuid="MIG-y", name="H100 MIG 3g.40gb", total=40 * GIB)
+    await host.connect()
+    await central.desire(
+        host.engine("chat-0", devices=("MIG-y",)), host.engine("chat-1", devices=("GPU-3", "GPU-2"))
+    )
+    await ready(central, "chat-0", "chat-1")
+    seen = [visible(engine_of(central, name)[1]) for name in ("chat-0", "chat-1")]
+    assert seen == ["MIG-y", "GPU-3,GPU-2"], "CUDA and NVML count differently beside a GPU in MIG mode"
+    driver.add("xid", uuid="GPU-1", code=95)
+    driver.add("xid", uuid="GPU-2", code=119)
+    await central.sees(
+        lambda c: (
+            {one.uuid for one in gpus(c) if one.health is GpuHealth.QUARANTINED}
+            == {"MIG-x", "MIG-y", "GPU-2"}
+        )
+    )
+    os.kill(engine_of(central, "chat-1")[1], signal.SIGKILL)
+    await central.reached(InstanceState.GATED, "chat-1")
+    expected = "waiting for GPU-2, which is quarantined (Xid 119: GSP firmware does not answer)"
+    assert reason(central, "chat-1") == expected

@@ -8,6 +8,7 @@ from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, Holder
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.ports.gpu import GpuReading
+from supervisord_cp.wire import messages as m
 from tests.agent.fakes import assembled
 from tests.agent.waiting import until
 from tests.core.instances_kit import desired
@@ -15,11 +16,12 @@ from tests.core.instances_kit import desired
 
 def held_by(*pids: int) -> GpuReading:
     holders = tuple(Holder(pid=pid, owner="u", command="c", bytes=1) for pid in pids)
-    return GpuReading(gpus=(Gpu(uuid=DeviceId("GPU-1"), index=0, holders=holders),))
+    own = Gpu(uuid=DeviceId("slot-0"), index=0, holders=holders)
+    return GpuReading(gpus=(own, Gpu(uuid=DeviceId("GPU-1"), index=1, holders=holders)))
 
 
 @pytest.mark.asyncio
-async def test_a_new_holder_is_told_from_strangers_at_once_and_a_pid_that_comes_back_too(
+async def test_holders_are_told_from_strangers_at_once_and_so_is_a_pid_that_comes_back(
     tmp_path: Path,
 ) -> None:
     with assembled(tmp_path) as parts:
@@ -32,12 +34,19 @@ async def test_a_new_holder_is_told_from_strangers_at_once_and_a_pid_that_comes_
         def reported(*pids: int) -> list[str]:
             parts.gpu.reading = held_by(*pids)
             parts.reporter.resync()
-            (gpu,) = parts.reports[-1].gpus or ()
+            _, gpu = parts.reports[-1].gpus or ()
             return [holder.instance for holder in gpu.holders]
 
         parts.reporter.begin()
         assert reported(77) == [""]
         assert reported(77, pid) == ["", "chat-0"], "not after the next look at strangers"
+        assert reported(77, pid) == ["", "chat-0"]
+        messages = [message for message in parts.sent if isinstance(message, m.Events)]
+        events = [event for message in messages for event in message.events]
+        told = [event for event in events if event.kind == "gpu.misplaced"]
+        assert [(event.subject, event.data) for event in told] == [
+            ("chat-0", {"gpu": "GPU-1", "pid": pid})
+        ], "once, and not of its own GPU"
         process.tree_gone.set()
         assert reported(77) == [""]
         assert reported(77, pid) == ["", ""], "somebody else's by now"
