@@ -14,6 +14,7 @@ from supervisord_cp.central.http_sd import targets
 from supervisord_cp.central.links import CallFailed, Links
 from supervisord_cp.central.metrics import Metrics
 from supervisord_cp.central.operations import NotFound, NotPossible, Operations
+from supervisord_cp.central.policies import CentralPolicies, ask_routers
 from supervisord_cp.config.effective import masked, plain
 from supervisord_cp.model.base import InstanceId
 from supervisord_cp.ports.store import StoreFailed
@@ -48,11 +49,17 @@ class Api:
     """Handlers over the controller; `routes()` lists them with a line of documentation each."""
 
     def __init__(
-        self, controller: Controller, links: Links, metrics: Metrics, wall: Callable[[], float]
+        self,
+        controller: Controller,
+        links: Links,
+        metrics: Metrics,
+        policies: CentralPolicies,
+        wall: Callable[[], float],
     ) -> None:
         self._c = controller
         self._links = links
         self._metrics = metrics
+        self._policies = policies
         self._operations = Operations(controller)
         self._wall = wall
 
@@ -70,7 +77,19 @@ class Api:
             ("GET", "/api/v1/instances", view(views.instances), "instances"),
             ("GET", "/api/v1/deployments", view(views.deployments), "deployments"),
             ("GET", "/api/v1/config", self.config, "the effective configuration"),
-            ("GET", "/api/v1/policies", self.policies, "policies that can be used"),
+            ("GET", "/api/v1/policies", self.policies, "policies, who uses them, and how they do"),
+            (
+                "GET",
+                "/api/v1/policies/differences",
+                self.differences,
+                "decisions in which shadow policies did not agree; ?deployment=",
+            ),
+            (
+                "POST",
+                "/api/v1/policies/reload",
+                self.reload_policies,
+                "look at policy files again, here and on the routers",
+            ),
             ("GET", "/api/v1/events", self.events, "the newest events; ?limit= &subject="),
             ("GET", "/api/v1/events/stream", self.event_stream, "events as they come (server-sent events)"),
             ("GET", "/api/v1/instances/{id}/logs", self.logs, "a log; ?lines= &follow= &previous="),
@@ -125,10 +144,20 @@ class Api:
         return web.json_response(plain(masked(self._c.config)))
 
     async def policies(self, request: web.Request) -> web.StreamResponse:
-        known = self._c.scaling.known.values()
-        return web.json_response(
-            [{"kind": spec.kind.value, "name": spec.name, "summary": spec.summary} for spec in known]
+        reports = self._c.routers.live_reports(self._c.clock.now())
+        return web.json_response(self._policies.listing(self._c.config, reports))
+
+    async def differences(self, request: web.Request) -> web.StreamResponse:
+        deployment = request.query.get("deployment", "")
+        params = {"deployment": deployment} if deployment else {}
+        return web.json_response(await ask_routers(self._links.routers, "policies.differences", **params))
+
+    async def reload_policies(self, request: web.Request) -> web.StreamResponse:
+        problems, routers = await asyncio.gather(
+            self._policies.refresh(self._c.config, again=True),
+            ask_routers(self._links.routers, "policies.reload"),
         )
+        return web.json_response({"problems": problems, "routers": routers})
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         limit = _number(request, "limit", 100)

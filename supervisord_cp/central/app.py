@@ -24,6 +24,7 @@ from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.links import Links
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.metrics import Metrics
+from supervisord_cp.central.policies import CentralPolicies
 from supervisord_cp.central.queries import Queries
 from supervisord_cp.central.router_child import RouterChild
 from supervisord_cp.central.routers import Routers
@@ -92,7 +93,13 @@ class _Central:
             self._routers.update_keys(node, keys)
         self._links = Links(self._controller)
         self._metrics = Metrics(self._controller)
-        self._api = Api(self._controller, self._links, self._metrics, time.time)
+        self._policies = CentralPolicies(
+            config.plugins.paths,
+            use=self._controller.scaling.use_policies,
+            tell=self._controller.events.add,
+            clock=clock.now,
+        )
+        self._api = Api(self._controller, self._links, self._metrics, self._policies, time.time)
         self._woken = asyncio.Event()
         self._controller.wake = self._woken.set
         self._prober = Prober(all_engines()["vllm"], clock, self._static_changed, self._static_state)
@@ -110,7 +117,11 @@ class _Central:
         self._prober.update(self._controller.config.static_instances)
         router = self._controller.config.router
         child = RouterChild(self._path, config.state_dir, router.api_listen, self._routers.serving)
-        tasks = [asyncio.create_task(self._loop(notifier)), asyncio.create_task(self._silent.run())]
+        tasks = [
+            asyncio.create_task(self._loop(notifier)),
+            asyncio.create_task(self._silent.run()),
+            asyncio.create_task(self._policies.run(lambda: self._controller.config)),
+        ]
         if (queries := self._queries()) is not None:
             tasks.append(asyncio.create_task(queries.run()))
         if config.start_router:

@@ -1,16 +1,10 @@
 """How many replicas each deployment gets: asks the scalers, applies the envelope, remembers why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from supervisord_cp.builtin.placers.spread import spread
-from supervisord_cp.builtin.scalers.fixed import fixed
-from supervisord_cp.builtin.scalers.hpa import hpa
-from supervisord_cp.builtin.scalers.kpa import kpa
-from supervisord_cp.builtin.scalers.queue_slo import queue_slo
-from supervisord_cp.builtin.scalers.schedule import schedule
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.publish import routed_deployment
@@ -37,18 +31,13 @@ from supervisord_cp.model.scaling import (
     ScaleState,
     ScaleView,
 )
-from supervisord_cp.policy import PolicyKind, PolicySpec, declared
+from supervisord_cp.plugin_host.catalog import builtin_specs
+from supervisord_cp.policy import PolicyKind, PolicySpec
 from supervisord_cp.policy.scaling import cannot_tell
 
 UNPLACED_FOR_S: Final = 3.0
 """Agents that are just connecting are not worth an event."""
 FIXED: Final = (PolicyUse(use="fixed"),)
-
-
-def known_policies() -> dict[str, PolicySpec]:
-    """The policies that central itself asks, by name."""
-    found = [declared(target) for target in (fixed, hpa, kpa, queue_slo, schedule, spread)]
-    return {spec.name: spec for spec in found if spec is not None}
 
 
 class Scaling:
@@ -59,7 +48,8 @@ class Scaling:
         self.records: dict[DeploymentName, ScaleRecord] = {}
         self.unplaced: dict[DeploymentName, list[Reason]] = {}
         self.signals = Signals()
-        self.known = known_policies()
+        self.known: Mapping[str, PolicySpec] = builtin_specs()
+        """The policies by name."""
         self.counts: dict[tuple[DeploymentName, str, str], int] = {}
         """Changes of the wanted number by (deployment, direction, reason)."""
         self._states: dict[DeploymentName, ScaleState] = {}
@@ -68,6 +58,11 @@ class Scaling:
         self._said: dict[DeploymentName, Reason] = {}
         self._starting: dict[InstanceId, float] = {}
         self._start_s: dict[DeploymentName, float] = {}
+
+    def use_policies(self, known: Mapping[str, PolicySpec]) -> None:
+        """Ask these from now on."""
+        self.known = known
+        self._bound.clear()
 
     def specs(self, config: Config) -> dict[DeploymentName, LaunchSpec]:
         """The launch specification of every deployment that launches something."""

@@ -17,6 +17,7 @@ from supervisord_cp.central.api import Api, errors
 from supervisord_cp.central.auth import guard, tokens_of
 from supervisord_cp.central.links import Links
 from supervisord_cp.central.metrics import Metrics, merge
+from supervisord_cp.central.policies import CentralPolicies
 from supervisord_cp.config.effective import from_plain, masked
 from supervisord_cp.config.plan import diff_configs
 from supervisord_cp.config.schema import CentralConfig, Config, Listen
@@ -42,7 +43,10 @@ async def until(true: Callable[[], object], what: str) -> None:
 async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterator[SimpleNamespace]:
     links = Links(world.controller)
     metrics = Metrics(world.controller)
-    api = Api(world.controller, links, metrics, lambda: world.wall)
+    policies = CentralPolicies(
+        (), use=world.controller.scaling.use_policies, tell=lambda event: None, clock=lambda: 0.0
+    )
+    api = Api(world.controller, links, metrics, policies, lambda: world.wall)
     app = web.Application(middlewares=[errors, guard(tokens, metrics.refused)], client_max_size=64 * 1024)
     for method, path, handler, _ in api.routes():
         app.router.add_route(method, path, handler)

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisord_cp.agent.metrics import AgentCollector
 from supervisord_cp.agent.metrics import page as agent_page
 from supervisord_cp.central.metrics import Metrics
+from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.metrics import RouterMetrics
 from tests.central.fleet import World, deployment
@@ -23,7 +24,7 @@ async def pages() -> str:
     world.agent()
     world.run()
     central = (await Metrics(world.controller).page({})).decode()
-    router = RouterMetrics().render(Fleet(queue_requests=1, queue_bytes=1, rng=Random(0)))
+    router = RouterMetrics().render(Fleet(queue_requests=1, queue_bytes=1, rng=Random(0), binder=Binder()))
     roster, reporter = SimpleNamespace(instances={}), SimpleNamespace(sent=0)
     gpu = SimpleNamespace(read=lambda: SimpleNamespace(gpus=()))
     return central + router + agent_page(AgentCollector(roster, reporter, gpu, lambda: True)).decode()
