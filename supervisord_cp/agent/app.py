@@ -38,6 +38,7 @@ from supervisord_cp.agent.post_mortem import Coroner
 from supervisord_cp.agent.release import MemoryReturn
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Identity, Roster
+from supervisord_cp.agent.starts import Starts
 from supervisord_cp.agent.state import StateDir, boot_id
 from supervisord_cp.clock import Clock, SystemClock
 from supervisord_cp.config.load import load
@@ -193,6 +194,7 @@ class _Agent:
                 oom=OomWatch(outside.clock),
                 timeline=self._timeline,
                 coroner=Coroner(self._capsules, self._launcher.secrets),
+                starts=Starts(outside.state),
             ),
             state=outside.state,
             memory=MemoryReturn(outside.gpu, outside.clock),

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -15,8 +14,9 @@ from supervisord_cp.adapters.stacks import stacks_of
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gpu_timeline import GpuTimeline
 from supervisord_cp.agent.launch import RunNotes
-from supervisord_cp.agent.log_files import LogFollower
 from supervisord_cp.agent.post_mortem import Coroner, End
+from supervisord_cp.agent.start_watch import StartWatch
+from supervisord_cp.agent.starts import Starts
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.core.instances.progress import (
@@ -59,6 +59,7 @@ class Watcher:
     """Whether one of these processes listens on a port; None: unknown."""
     timeline: GpuTimeline
     coroner: Coroner
+    starts: Starts
 
 
 class RunningIncarnation:
@@ -76,15 +77,17 @@ class RunningIncarnation:
         watcher: Watcher,
         deliver: Deliver,
         served: bool = False,
+        adopted: bool = False,
     ) -> None:
-        """`served`: it is known to have been ready before."""
+        """`served`: it is known to have been ready before. `adopted`: an earlier agent started it."""
         self.process = process
         self.notes = notes
         self._engine = engine
         self._watcher = watcher
         self._deliver = deliver
         self._served = served
-        self._phase = Phase.SPAWNED
+        self._adopted = adopted
+        self._start: StartWatch | None = None
         self._seen = False
         """Whether it was alive when it began to be watched."""
         self._progress = NOTHING_SEEN
@@ -110,7 +113,16 @@ class RunningIncarnation:
         if self._engine.metrics_path:
             self._probe(self._watch_load)
         if not self._served:
-            self._probe(self._watch_phases)
+            self._start = StartWatch(
+                self.process,
+                self.notes,
+                self._engine,
+                starts=self._watcher.starts,
+                clock=self._watcher.clock,
+                deliver=self._deliver,
+                whole=not self._adopted,
+            )
+            self._probe(self._start.run)
 
     def close(self) -> None:
         """Watch no more. The engine runs on."""
@@ -130,6 +142,14 @@ class RunningIncarnation:
             return None
         age_s = self._watcher.clock.now() - self._loaded_at
         return replace(self._load, age_ms=self._load.age_ms + max(0, round(age_s * 1000)))
+
+    def eta_s(self) -> float | None:
+        """Seconds until it serves; None: it does, or nothing is known."""
+        return None if self._served or self._start is None else self._start.eta_s()
+
+    def start_reason(self) -> Reason:
+        """What is wrong with its start, if anything is."""
+        return NO_REASON if self._served or self._start is None else self._start.reason()
 
     def _probe(self, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._probes.append(asyncio.create_task(self._keep_on(watch)))
@@ -178,7 +198,7 @@ class RunningIncarnation:
             notes=self.notes,
             status=status,
             served=self._served,
-            phase=self._phase,
+            phase=Phase.NONE if self._start is None else self._start.phase,
             fault=self._fault,
             why=self._fault_why,
             oom_kills=oom_kills,
@@ -201,6 +221,8 @@ class RunningIncarnation:
             if wrong == NO_REASON and not self._served:
                 wrong = await asyncio.to_thread(self._who_answers)
             if wrong == NO_REASON:
+                if not self._served and self._start is not None:
+                    self._start.ready()
                 self._served = True
                 self._deliver(ev.ProbeOk())
             else:
@@ -273,21 +295,3 @@ class RunningIncarnation:
 
     def _look_at_processes(self) -> str:
         return stacks_of(sorted({self.process.record.pid, *self.process.survivors()}))
-
-    async def _watch_phases(self) -> None:
-        """Read along in the log until the engine serves."""
-        follower = LogFollower(Path(self.notes.log_path))
-        rest = b""
-        try:
-            while not self._served:
-                while piece := follower.read():
-                    *lines, rest = (rest + piece).split(b"\n")
-                    for line in lines:
-                        phase = self._engine.phase(line.decode(errors="replace"))
-                        if phase is not None:
-                            self._phase = phase
-                            self._deliver(ev.PhaseSeen(phase=phase))
-                    await asyncio.sleep(0)
-                await asyncio.sleep(STARTING_S)
-        finally:
-            follower.close()

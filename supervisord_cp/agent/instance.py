@@ -115,6 +115,8 @@ class Instance:
             now=self._tools.clock.now(),
             url=running.notes.url if running is not None else "",
             load=running.load() if running is not None else None,
+            eta_s=running.eta_s() if running is not None else None,
+            starting=running.start_reason() if running is not None else NO_REASON,
         )
 
     def deliver(self, event: ev.LifeEvent) -> None:
@@ -137,7 +139,7 @@ class Instance:
         self.port = self.last_port = notes.port
         record = process.record
         served = self.life.history.ready == record.incarnation
-        self._watch(process, notes, served=served)
+        self._watch(process, notes, served=served, adopted=True)
         self.deliver(
             ev.Adopted(
                 incarnation=record.incarnation,
@@ -241,7 +243,9 @@ class Instance:
             self.deliver(ev.InputsSeen(inputs=await self._tools.launcher.inputs(desired)))
             await asyncio.sleep(EXAMINE_AGAIN_S)
 
-    def _watch(self, process: EngineProcess, notes: RunNotes, *, served: bool = False) -> None:
+    def _watch(
+        self, process: EngineProcess, notes: RunNotes, *, served: bool = False, adopted: bool = False
+    ) -> None:
         memory, ended = self._tools.memory, process.exited.done()
         self._baseline = {} if memory is None or ended else memory.baseline(notes.desired.devices)
         self.running = RunningIncarnation(
@@ -251,6 +255,7 @@ class Instance:
             watcher=self._tools.watcher,
             deliver=self._watched,
             served=served,
+            adopted=adopted,
         )
         self.running.start()
 

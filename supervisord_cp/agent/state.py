@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +14,14 @@ from msgspec.structs import replace
 from supervisord_cp.core.instances.gpu_health import GpuRecord
 from supervisord_cp.core.instances.intake import Book
 from supervisord_cp.core.instances.life import History
+from supervisord_cp.core.instances.startup import StartHistory
 from supervisord_cp.errors import UsageError
-from supervisord_cp.model.base import DeviceId, InstanceId, Value
+from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, Value
 
 log = logging.getLogger(__name__)
 
 BOOK: Final = "desired.json"
+STARTS: Final = "starts.json"
 HISTORIES: Final = "histories"
 GPUS: Final = "gpus.json"
 LOCK: Final = "agent.lock"
@@ -126,6 +129,24 @@ class StateDir:
             _replace(self.path / GPUS, msgspec.json.encode(kept), durable=False)
         except OSError as error:
             log.warning("the health of GPUs cannot be written: %s", error)
+
+    def load_starts(self) -> dict[DeploymentName, StartHistory]:
+        """What starts have taken, by deployment; unreadable is unknown."""
+        try:
+            content = (self.path / STARTS).read_bytes()
+            return msgspec.json.decode(content, type=dict[DeploymentName, StartHistory])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("what starts have taken begins anew: %s", error)
+            return {}
+
+    def save_starts(self, histories: Mapping[DeploymentName, StartHistory]) -> None:
+        """Quick; a full disk costs the estimates only."""
+        try:
+            _replace(self.path / STARTS, msgspec.json.encode(histories), durable=False)
+        except OSError as error:
+            log.warning("what starts have taken cannot be written: %s", error)
 
     def forget(self, instance: InstanceId) -> None:
         """Remove what is kept of an instance."""

@@ -25,6 +25,7 @@ class ReasonCode(StrEnum):
     STALLED = "stalled"
     UNRESPONSIVE = "unresponsive"
     START_DEADLINE = "start_deadline"
+    STUCK_IN_PHASE = "stuck_in_phase"
     UNKILLABLE = "unkillable"
     REMOVED = "removed"
     HELD = "held"
@@ -135,7 +136,8 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.PORT_OF_STRANGER: "on port {port} another process answers: {holder}",
     ReasonCode.STALLED: "{running} requests run, and no iteration or token was counted for {seconds} s",
     ReasonCode.UNRESPONSIVE: "every health check has failed for {seconds} s",
-    ReasonCode.START_DEADLINE: "not ready after {seconds} s",
+    ReasonCode.START_DEADLINE: "not ready after {seconds} s ({phase})",
+    ReasonCode.STUCK_IN_PHASE: "nothing has moved for {seconds} s ({phase}, usually {usual} s)",
     ReasonCode.UNKILLABLE: "process {pid} does not die of SIGKILL",
     ReasonCode.REMOVED: "no longer wanted",
     ReasonCode.HELD: "held stopped by an operator",

@@ -19,6 +19,7 @@ from supervisord_cp.agent.node import Node
 from supervisord_cp.agent.post_mortem import Coroner
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Identity, Roster
+from supervisord_cp.agent.starts import Starts
 from supervisord_cp.agent.state import StateDir
 from supervisord_cp.clock import Clock, SystemClock
 from supervisord_cp.config.schema import AgentConfig
@@ -226,6 +227,7 @@ class Parts:
     state: StateDir
     capsules: Capsules
     timeline: GpuTimeline
+    starts: Starts
     sent: list[m.Message]
     refused: list[m.Message]
     refusing: asyncio.Event
@@ -291,7 +293,7 @@ def assembled(
         device_indexes=roster.device_indexes,
         environ=environ or {"PATH": "/bin"},
     )
-    timeline, capsules = GpuTimeline(gpu, clock), Capsules(folder)
+    timeline, capsules, starts = GpuTimeline(gpu, clock), Capsules(folder), Starts(state)
     taken_ports: set[int] = set()
     stranger_ports: set[int] = set()
     gate = Gate(
@@ -314,6 +316,7 @@ def assembled(
             listens=lambda pids, port: None if port not in stranger_ports else False,
             timeline=timeline,
             coroner=Coroner(capsules, launcher.secrets),
+            starts=starts,
         ),
         state=state,
     )
@@ -339,6 +342,7 @@ def assembled(
         state=state,
         capsules=capsules,
         timeline=timeline,
+        starts=starts,
         sent=sent,
         refused=refused,
         refusing=refusing,

@@ -193,7 +193,7 @@ def test_a_start_that_takes_too_long_fails() -> None:
     driver.feed(ev.ProbeFailed(reason=WRONG), after=59.0)
     assert driver.state is InstanceState.STARTING
     assert driver.feed(ev.Tick(), after=1.0) == [
-        do.Stop(grace_s=5.0, fault=ExitCause.START_TIMEOUT, why="not ready after 60 s")
+        do.Stop(grace_s=5.0, fault=ExitCause.START_TIMEOUT, why="not ready after 60 s (spawned)")
     ]
     assert shown(driver.life, driver.now)[1].code is ReasonCode.START_DEADLINE
     driver.feed(ev.Exited(signal=9), ev.Gone())
@@ -201,6 +201,52 @@ def test_a_start_that_takes_too_long_fails() -> None:
     assert driver.life.history.last is not None
     assert driver.life.history.last.cause is ExitCause.START_TIMEOUT
     assert driver.life.history.restarts == 1
+
+
+def test_a_slow_start_is_not_ended_while_it_reads() -> None:
+    driver = Driver(desired(start_timeout_s=60.0))
+    driver.to_starting()
+    for _ in range(100):
+        assert driver.feed(ev.Moved(io=True), ev.Tick(), after=30.0) == []
+    assert wake_at(driver.life) == driver.now + 60.0
+    assert kinds(driver.feed(ev.Tick(), after=60.0)) == [do.Stop]
+
+
+def test_a_start_that_only_computes_or_talks_has_a_limit() -> None:
+    driver = Driver(desired(start_timeout_s=60.0))
+    driver.to_starting()
+    while driver.now < START + 230.0:
+        assert driver.feed(ev.Moved(), ev.Tick(), after=10.0) == []
+    assert wake_at(driver.life) == START + 240.0
+    (stop,) = driver.feed(ev.Moved(), ev.Tick(), after=10.0)
+    assert isinstance(stop, do.Stop)
+    assert stop.fault is ExitCause.START_TIMEOUT
+
+
+def test_a_frozen_start_is_ended_before_its_deadline() -> None:
+    driver = Driver(desired(start_timeout_s=600.0))
+    driver.to_starting()
+    params = {"seconds": 130, "phase": "loading weights", "usual": 20}
+    frozen = Reason(code=ReasonCode.STUCK_IN_PHASE, params=params)
+    why = "nothing has moved for 130 s (loading weights, usually 20 s)"
+    assert driver.feed(ev.Frozen(reason=frozen)) == [
+        do.Stop(grace_s=5.0, fault=ExitCause.START_TIMEOUT, why=why)
+    ]
+    driver.feed(ev.Exited(signal=15, requested=True), ev.Gone(cause=ExitCause.START_TIMEOUT, detail=why))
+    assert driver.state is InstanceState.BACKOFF
+    driver.feed(ev.Tick(), after=1.0)
+    driver.feed(ev.Admitted(), driver.spawned(), ev.ProbeOk())
+    assert driver.state is InstanceState.READY
+
+
+def test_the_eta_and_what_is_wrong_are_of_a_start_only() -> None:
+    driver = Driver()
+    driver.to_starting()
+    status = status_of(driver.life, now=driver.now, eta_s=7.0, starting=WRONG)
+    assert (status.eta_s, status.reason) == (7.0, WRONG)
+    driver.feed(ev.ProbeOk())
+    status = status_of(driver.life, now=driver.now, eta_s=7.0, starting=WRONG)
+    assert (status.eta_s, status.reason.code) == (None, ReasonCode.NONE)
 
 
 def test_a_failed_spawn_backs_off_and_another_launch_does_not_wait() -> None:

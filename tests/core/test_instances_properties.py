@@ -143,6 +143,13 @@ class Lifecycle(RuleBasedStateMachine):
             assert self.life.stage is not Stage.DEGRADED or not self.life.stalled
 
     @precondition(lambda self: self.world.main_alive)
+    @rule(io=st.none() | st.booleans())
+    def movement(self, io: bool | None) -> None:
+        frozen = ev.Frozen(reason=Reason(code=ReasonCode.STUCK_IN_PHASE))
+        self.deliver(frozen if io is None else ev.Moved(io=io))
+        assert io is not None or self.life.stage is not Stage.STARTING
+
+    @precondition(lambda self: self.world.main_alive)
     @rule(phase=st.sampled_from(Phase))
     def log_line(self, phase: Phase) -> None:
         self.deliver(ev.PhaseSeen(phase=phase))

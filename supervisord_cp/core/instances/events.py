@@ -76,6 +76,18 @@ class PhaseSeen(Value, frozen=True, kw_only=True):
     phase: Phase
 
 
+class Moved(Value, frozen=True, kw_only=True):
+    """A start goes on: it reads or writes (`io`), or it computes or says something."""
+
+    io: bool = False
+
+
+class Frozen(Value, frozen=True, kw_only=True):
+    """A start has not moved for longer than it is known to need."""
+
+    reason: Reason
+
+
 class ProbeOk(Value, frozen=True, kw_only=True):
     """It answers that it serves."""
 
@@ -136,6 +148,8 @@ LifeEvent = (
     | Adopted
     | InputsSeen
     | PhaseSeen
+    | Moved
+    | Frozen
     | ProbeOk
     | ProbeFailed
     | Stalled

@@ -77,6 +77,12 @@ class Run(Value, frozen=True, kw_only=True):
     stop_grace_s: float = 30.0
     ready_since: float | None = None
     phase: Phase = Phase.SPAWNED
+    moved_at: float | None = None
+    """When its start last computed or said something, as far as it was looked at."""
+    io_at: float | None = None
+    """And when it last read or wrote."""
+    frozen: Reason = NO_REASON
+    """Why its start is given up before its deadline."""
     inputs: str = ""
     """Digest of what the launch depended on besides its specification; "" is unknown."""
 
@@ -167,6 +173,10 @@ class LifePolicy(Value, frozen=True, kw_only=True):
     """Healthy time after which earlier failures no longer lengthen the backoff."""
     degraded_after: int = 3
     """Failed health checks in a row that make a ready instance degraded."""
+    moving_s: float = 60.0
+    """How long after its last movement a start still counts as going on."""
+    most_extension: float = 4.0
+    """Times `start_timeout_s`: a start that only computes or talks may not take longer."""
     loading_grace_s: float = 5.0
     """The longest grace of an engine that has nothing to finish, because it never served."""
     unkillable_after_s: float = 10.0

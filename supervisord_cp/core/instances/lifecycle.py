@@ -55,10 +55,10 @@ def step(
     return Step(life=after, effects=tuple(effects))
 
 
-def wake_at(life: Life) -> float | None:
+def wake_at(life: Life, policy: LifePolicy = DEFAULT_POLICY) -> float | None:
     """When a `Tick` is due, monotonic seconds; None: never by itself."""
     if life.stage is Stage.STARTING and life.run is not None:
-        return _start_deadline(life, life.run)
+        return _start_deadline(life, life.run, policy)
     if life.stage is Stage.BACKOFF:
         return life.history.retry_at
     return None
@@ -83,6 +83,8 @@ def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: 
             return _fail(life, life.asked, ended, inputs=event.inputs, now=now, chance=chance, policy=policy)
         case ev.PhaseSeen():
             return _absorb_phase(life, event.phase)
+        case ev.Moved() | ev.Frozen():
+            return _absorb_movement(life, event, now)
         case ev.ProbeOk() | ev.ProbeFailed():
             return _absorb_probe(life, event, now, policy)
         case ev.Stalled():
@@ -160,6 +162,15 @@ def _absorb_phase(life: Life, phase: Phase) -> Life:
     if phase is Phase.READY or _PHASES.index(phase) <= _PHASES.index(run.phase):
         return life
     return replace(life, run=replace(run, phase=phase))
+
+
+def _absorb_movement(life: Life, event: ev.Moved | ev.Frozen, now: float) -> Life:
+    run = life.run
+    if life.stage is not Stage.STARTING or run is None:
+        return life
+    if isinstance(event, ev.Frozen):
+        return replace(life, run=replace(run, frozen=event.reason))
+    return replace(life, run=replace(run, moved_at=now, io_at=now if event.io else run.io_at))
 
 
 def _absorb_probe(life: Life, event: ev.ProbeOk | ev.ProbeFailed, now: float, policy: LifePolicy) -> Life:
@@ -292,9 +303,11 @@ def _converge_running(life: Life, now: float, policy: LifePolicy, effects: list[
     elif not run.launch.serves(life.desired):
         same = replace(run.launch, restart=life.desired.restart).serves(life.desired)
         reason = Reason(code=ReasonCode.RESTART_ASKED if same else ReasonCode.REPLACED)
-    elif life.stage is Stage.STARTING and now >= _start_deadline(life, run):
-        seconds = round(life.desired.spec.start_timeout_s)
-        reason = Reason(code=ReasonCode.START_DEADLINE, params={"seconds": seconds})
+    elif life.stage is Stage.STARTING and run.frozen != NO_REASON:
+        reason, fault = run.frozen, ExitCause.START_TIMEOUT
+    elif life.stage is Stage.STARTING and now >= _start_deadline(life, run, policy):
+        params: dict[str, str | int | float] = {"seconds": round(now - run.spawned_at), "phase": run.phase}
+        reason = Reason(code=ReasonCode.START_DEADLINE, params=params)
         fault = ExitCause.START_TIMEOUT
     elif life.given_up:
         reason, fault = life.health, ExitCause.STALLED
@@ -317,5 +330,12 @@ def _why_unwanted(life: Life) -> ReasonCode:
     return ReasonCode.AGENT_STOPS if life.halted else ReasonCode.HELD
 
 
-def _start_deadline(life: Life, run: Run) -> float:
-    return run.spawned_at + life.desired.spec.start_timeout_s
+def _start_deadline(life: Life, run: Run, policy: LifePolicy) -> float:
+    """A slow start that moves is not ended: one that reads or writes never, any other not before a multiple
+    of its time."""
+    timeout_s = life.desired.spec.start_timeout_s
+    due = run.spawned_at + timeout_s
+    if run.moved_at is not None:
+        longest = run.spawned_at + policy.most_extension * timeout_s
+        due = max(due, min(run.moved_at + policy.moving_s, longest))
+    return due if run.io_at is None else max(due, run.io_at + policy.moving_s)

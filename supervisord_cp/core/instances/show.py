@@ -80,10 +80,16 @@ def status_of(
     now: float,
     url: str = "",
     load: EngineLoad | None = None,
+    eta_s: float | None = None,
+    starting: Reason = NO_REASON,
     policy: LifePolicy = DEFAULT_POLICY,
 ) -> InstanceStatus:
-    """The status that the agent reports."""
+    """The status that the agent reports. `eta_s` and `starting` are of a start under way: when it will be
+    ready, and what is wrong with it."""
     state, reason = shown(life, now, policy)
+    under_way = life.stage is Stage.STARTING
+    if under_way and starting != NO_REASON:
+        reason = starting
     desired, run, last = life.desired, life.run, life.history.last
     running = run if run is not None and run.pid is not None else None
     launch = running.launch if running is not None else Launch.of(desired)
@@ -96,6 +102,7 @@ def status_of(
         state=state,
         reason=reason,
         phase=running.phase if running is not None else Phase.NONE,
+        eta_s=eta_s if under_way else None,
         pid=running.pid if running is not None else None,
         url=url,
         devices=launch.devices,
