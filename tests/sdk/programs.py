@@ -119,7 +119,7 @@ def free_ports(count: int) -> int:
 def run(code: str) -> str:
     """What a program prints. It must end by itself and complain about nothing."""
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", code],
+        [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

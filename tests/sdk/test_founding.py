@@ -10,7 +10,7 @@ from tests.sdk.programs import HOSTS, Fleet, get, run
 
 pytestmark = pytest.mark.process
 
-TEXT = (Path(__file__).parent / "founding.md").read_text()
+TEXT = (Path(__file__).parent / "founding.txt").read_text()
 CODE = dict(re.findall(r"^## (.+?)\n\n```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
 
 USE_ALL = """
