@@ -28,6 +28,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -154,8 +155,8 @@ def our_router(folder: Path, port: int, backends: list[str]) -> list[str]:
 def running(only: set[str], mock: Path) -> Iterator[list[Target]]:
     """All targets, up and answering."""
     processes: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory(prefix="router-bench-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="router-bench-") as temporary:
+        folder = Path(temporary)
         log = folder / "log"
         try:
             ports = [free_port() for _ in range(BACKENDS)]
@@ -166,7 +167,7 @@ def running(only: set[str], mock: Path) -> Iterator[list[Target]]:
             urls = [f"http://127.0.0.1:{port}" for port in ports]
             targets = [Target("direct", ports[0], processes[0])]
             ours, bare, plain = free_port(), free_port(), free_port()
-            for target, port, argv in (
+            for name, port, argv in (
                 ("bare relay", bare, [sys.executable, str(TOOLS / "naive_protocol.py"), str(bare), *urls]),
                 ("supervisord-cp", ours, our_router(folder, ours, urls)),
                 (
@@ -175,13 +176,13 @@ def running(only: set[str], mock: Path) -> Iterator[list[Target]]:
                     [sys.executable, str(TOOLS / "naive_aiohttp.py"), str(plain), *urls],
                 ),
             ):
-                if only and target not in only:
+                if only and name not in only:
                     continue
                 process = start(argv, ROUTER_CORE, log)
                 processes.append(process)
-                targets.append(Target(target, port, process))
+                targets.append(Target(name, port, process))
             for target in targets:
-                wait_until(lambda port=target.port: answers(port), target.name)  # type: ignore[misc]
+                wait_until(partial(answers, target.port), target.name)
             yield targets
         finally:
             for process in processes:
@@ -302,6 +303,8 @@ def main() -> int:
     try:
         mock, program = build()
         with running({name for name in given.only.split(",") if name}, mock) as targets:
+            for target in targets:  # first: memory that was used once is not given back
+                measure_memory(program, target)
             for number in range(given.rounds):
                 print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
                 for target in targets:
@@ -310,8 +313,6 @@ def main() -> int:
                     measure_chunks(program, target, given.seconds)
                 for target in targets:
                     measure_latency(program, target, given.seconds)
-            for target in targets:
-                measure_memory(program, target)
             report(targets)
     except Missing as missing:
         print(f"benchmark: {missing}", file=sys.stderr)
