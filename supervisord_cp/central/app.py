@@ -29,7 +29,6 @@ from supervisord_cp.central.queries import Queries
 from supervisord_cp.central.router_child import RouterChild
 from supervisord_cp.central.routers import Routers
 from supervisord_cp.clock import SystemClock
-from supervisord_cp.config.load import load
 from supervisord_cp.config.plan import diff_configs
 from supervisord_cp.config.schema import Config, StaticInstanceConfig
 from supervisord_cp.engines.registry import all_engines
@@ -38,6 +37,7 @@ from supervisord_cp.model.base import NodeName
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.fleet import FleetPart
 from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.plugin_host.checks import load_for_daemon
 from supervisord_cp.prober.prober import Probe, Prober
 from supervisord_cp.prober.silent import SilentNodes
 
@@ -201,7 +201,7 @@ class _Central:
     def reload(self) -> None:
         """Take over a changed configuration if it is valid; else keep the old one and say what is wrong."""
         try:
-            new = load(self._path)
+            new = load_for_daemon(self._path)
         except ConfigErrors as error:
             log.error("the configuration stays as it was:\n%s", error)
             self._note("config.rejected", str(error), Severity.ERROR)

@@ -21,6 +21,8 @@ from supervisord_cp.config.toml_text import toml_text
 from supervisord_cp.engines.allow import refusals
 from supervisord_cp.errors import SupervisordError
 from supervisord_cp.model.launch import EngineKind
+from supervisord_cp.plugin_host.checks import named_policies, policy_findings
+from supervisord_cp.plugin_host.host import PolicyHost
 
 
 @click.group()
@@ -52,10 +54,12 @@ def check(file: Path | None) -> None:
     """Report every mistake in FILE, each with its line. Exit code 2 when there is one."""
     path = find_file(file, os.environ)
     reading = read_file(path)
+    registry = PolicyHost(reading.config.plugins.paths).refresh(named_policies(reading))
+    policies = tuple(policy_findings(reading, registry))
     on_this_host = (*missing_files(reading.record), *_refusals(reading))
-    for problem in reading.problems(Level.WARNING, on_this_host):
+    for problem in reading.problems(Level.WARNING, (*on_this_host, *policies)):
         click.echo(f"warning: {problem}", err=True)
-    checked = reading.accepted()
+    checked = reading.accepted(policies)
     deployments = count(len(checked.deployments), "deployment")
     static = count(len(checked.static_instances), "static instance")
     click.echo(f"{path} is fine: {deployments}, {static}")

@@ -31,15 +31,21 @@ def end_with_parent(parent: int) -> None:
         sys.exit(0)
 
 
-def _prepared(path: Path, log_level: str, with_parent: int | None) -> "Config":
-    """What all daemons do first; a wrong configuration is told before anything large is loaded."""
+def _prepared(path: Path, log_level: str, with_parent: int | None, *, policies: bool = True) -> "Config":
+    """What all daemons do first; a wrong configuration is told before anything large is loaded.
+
+    `policies`: the daemon asks policies, so their names are checked, too."""
     if with_parent is not None:
         end_with_parent(with_parent)
     from supervisord_cp.config.load import load
     from supervisord_cp.obs.logging import configure
 
     configure(log_level)
-    return load(path)
+    if not policies:
+        return load(path)
+    from supervisord_cp.plugin_host.checks import load_for_daemon
+
+    return load_for_daemon(path)
 
 
 def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
@@ -80,7 +86,7 @@ def agent(config: Path, log_level: str, with_parent: int | None, stop_engines: b
 
     SIGTERM leaves the engines running unless --stop-engines is given: the next agent takes them over.
     """
-    settings = _prepared(config, log_level, with_parent)
+    settings = _prepared(config, log_level, with_parent, policies=False)
     from supervisord_cp.agent.app import run_agent
 
     _run(run_agent(settings, stop_engines=stop_engines))

@@ -24,7 +24,15 @@ _SORTS: Final[Mapping[frozenset[PolicyKind], str]] = {
 class Unresolved(UsageError):
     """A use of a policy that cannot be followed."""
 
-    def __init__(self, message: str, *, param: str = "", hint: str = "", passing: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str = "",
+        hint: str = "",
+        passing: bool = False,
+        unloaded: bool = False,
+    ) -> None:
         super().__init__(f"{message}; {hint}" if hint else message)
         self.message = message
         self.hint = hint
@@ -32,6 +40,8 @@ class Unresolved(UsageError):
         """The parameter that is wrong, where one is."""
         self.passing = passing
         """Whether a file can mend it: then the use itself may be right."""
+        self.unloaded = unloaded
+        """Whether it is there and was not loaded, which says nothing against it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +127,10 @@ class Registry:
             )
         if entry.kind is not None and entry.kind not in kinds:
             raise Unresolved(f'"{use.use}" is a {entry.kind}, not a {sort}')
+        if entry.spec is None and entry.problem is None:
+            raise Unresolved(f'{sort} "{use.use}" is not loaded yet', passing=True, unloaded=True)
         if entry.spec is None:
-            why = entry.problem or "it is not loaded"
-            raise Unresolved(f'{sort} "{use.use}" cannot be used: {why}', passing=True)
+            raise Unresolved(f'{sort} "{use.use}" cannot be used: {entry.problem}', passing=True)
         try:
             params = read_params(use.params, entry.spec.params)
         except ParamsError as error:
