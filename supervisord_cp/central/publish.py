@@ -92,9 +92,11 @@ def _routed(
 
 
 def routed_deployment(
-    config: DeploymentConfig, wanted: int, start_estimate_s: float | None
+    config: DeploymentConfig, wanted: int, start_estimate_s: float | None, *, held: bool = False
 ) -> RoutedDeployment:
-    """A deployment for routers."""
+    """A deployment for routers. One that an operator holds stopped, or that is fixed at nothing, does not
+    wake: requests for it need not wait."""
+    scale = config.autoscale
     served = config.served_name or config.model or config.name
     return RoutedDeployment(
         name=DeploymentName(config.name),
@@ -105,6 +107,7 @@ def routed_deployment(
         max_concurrency=config.max_concurrency,
         wanted=wanted,
         start_estimate_s=start_estimate_s,
+        wakes=not held and (wanted > 0 or (scale is not None and scale.max > 0)),
         shadow=config.shadow,
         slo_ttft_ms=config.slo.ttft_ms,
     )

@@ -171,8 +171,9 @@ class Scaling:
         for deployment in config.deployments:
             name = DeploymentName(deployment.name)
             decision = self.decisions.get(name)
-            wanted = 0 if decision is None or name in memory.holds else decision.wanted
-            out.append(routed_deployment(deployment, wanted, self._start_s.get(name)))
+            held = name in memory.holds
+            wanted = 0 if decision is None or held else decision.wanted
+            out.append(routed_deployment(deployment, wanted, self._start_s.get(name), held=held))
         return tuple(out)
 
     def observe(self, before: InstanceStatus | None, after: InstanceStatus, now: float) -> None:

@@ -365,3 +365,17 @@ def test_a_revision_that_does_not_come_up_goes_back_and_is_not_retried() -> None
     world.run(20.0, router)
     assert {s.revision for s in agent.instances.values()} != before
     assert len(router.routable()) == 2
+
+
+def test_requests_need_not_wait_for_what_does_not_wake() -> None:
+    world = World(deployment("some", 1), deployment("none", 0), deployment("held", 1))
+    world.agent()
+    router = world.router()
+    Operations(world.controller).deployment("held", "stop", None)
+    world.run(8.0, router)
+    assert router.snapshot is not None
+    assert {d.name: d.wakes for d in router.snapshot.deployments} == {
+        "some": True,
+        "none": False,
+        "held": False,
+    }
