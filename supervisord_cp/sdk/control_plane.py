@@ -28,14 +28,15 @@ log = logging.getLogger(__name__)
 
 MOST_RESULTS: Final = 10_000
 DRAIN_S: Final = 30.0
-_POLL_S: Final = 0.02
+_STOPPED: Final = ("stopped", "the control plane was stopped")
+_CANCELLED: Final = ("cancelled", "it was cancelled")
 
 
 class ControlPlaneManager:
     """Routes requests to running vLLM servers; it starts and stops none.
 
     All of it happens on the event loop that `start` is called on, so no method may be called from another
-    thread. `async with ControlPlaneManager() as cp:` starts and stops it.
+    thread. `async with ControlPlaneManager() as cp:` starts and stops it; an exception breaks requests off.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class ControlPlaneManager:
         await self.start()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self.stop()
+    async def __aexit__(self, error: type[BaseException] | None, *more: object) -> None:
+        await self.stop(drain_timeout_s=DRAIN_S if error is None else 0.0)
 
     # --- instances
 
@@ -113,20 +114,26 @@ class ControlPlaneManager:
 
     async def stop(self, drain_timeout_s: float = DRAIN_S) -> None:
         """Stop working. Requests that wait fail at once, those that instances work on may finish for so
-        many seconds. It can be started again."""
-        router = self._router
+        many seconds. It can be started again, which what is submitted meanwhile waits for."""
+        router, self._router = self._router, None
         if router is None:
             return
-        for request in self._book:
-            if self._waits(request):
-                self._break_off(request, "stopped", "the control plane was stopped")
-        deadline = time.monotonic() + drain_timeout_s
-        while len(self._book) and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL_S)
-        for request in self._book:
-            self._break_off(request, "stopped", "the control plane was stopped")
-        self._router = None
-        await router.close()
+        sent = [request for request in self._book if request.exchange is not None]
+        try:
+            for request in sent:
+                if request.exchange is not None and router.queued(request.exchange):
+                    self._break_off(request, *_STOPPED)
+            running = [request.over() for request in sent if request.exchange is not None]
+            if running:
+                async with asyncio.timeout(drain_timeout_s):
+                    await asyncio.gather(*running)
+        except TimeoutError:
+            log.info("stopping: requests that were not finished within %g s break off", drain_timeout_s)
+        finally:
+            for request in sent:
+                if request.exchange is not None:
+                    self._break_off(request, *_STOPPED)
+            await router.close()
 
     # --- requests
 
@@ -171,7 +178,7 @@ class ControlPlaneManager:
         request = self._book.open(request_id)
         if request is None:
             return False
-        self._break_off(request, "cancelled", "it was cancelled")
+        self._break_off(request, *_CANCELLED)
         return True
 
     # --- what is going on

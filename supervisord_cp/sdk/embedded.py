@@ -151,8 +151,11 @@ class EmbeddedRouter:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._dispatcher.tick()
-            self._health.tick(time.monotonic())
+            try:
+                self._dispatcher.tick()
+                self._health.tick(time.monotonic())
+            except Exception:
+                log.exception("a tick failed; requests go on")
 
 
 def _probed(config: StaticInstanceConfig, probe: Probe) -> None:

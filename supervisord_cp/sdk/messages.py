@@ -88,7 +88,7 @@ def completion_of(metadata: RequestMetadata, exchange: MemoryExchange, latency_m
 def _json(answer: bytes | bytearray) -> Any:
     try:
         return msgspec.json.decode(answer)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
 
 

@@ -40,13 +40,17 @@ class Submitted:
         self.body = b""
         self._done.set()
 
+    async def over(self) -> None:
+        """Wait until it is."""
+        await self._done.wait()
+
     async def result(self) -> Completion:
         """Wait for the answer.
 
         Raises:
             RequestFailed: there is none.
         """
-        await self._done.wait()
+        await self.over()
         if isinstance(self.outcome, Completion):
             return self.outcome
         assert self.outcome is not None

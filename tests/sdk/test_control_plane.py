@@ -300,6 +300,61 @@ async def test_stopping_breaks_off_what_does_not_finish() -> None:
         await until(lambda: engine.abandoned == 1, "the engine is told")
 
 
+async def test_what_is_submitted_while_it_stops_waits_for_the_next_start() -> None:
+    async with cluster() as c:
+        engine = await c.add("a")
+        running = await c.fill("a")
+        stopping = asyncio.create_task(c.plane.stop())
+        await until(lambda: not c.plane.get_status()["running"])
+        late = await c.submit()
+        assert await c.plane.get_request_status(running) is RequestStatus.RUNNING
+        assert await c.plane.get_request_status(late) is RequestStatus.PENDING
+        await c.plane.stop()
+        engine.gate.set()
+        await stopping
+        assert (await c.plane.get_result(running)).text == "an answer"
+        await c.plane.start()
+        assert (await c.plane.get_result(late, timeout=10)).text == "an answer"
+
+
+async def test_a_stop_that_is_cancelled_still_stops() -> None:
+    async with cluster() as c:
+        engine = await c.add("a")
+        name = await c.fill("a")
+        stopping = asyncio.create_task(c.plane.stop())
+        await until(lambda: not c.plane.get_status()["running"])
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        assert await c.plane.get_request_status(name) is RequestStatus.FAILED
+        await until(lambda: engine.abandoned == 1, "the engine is told")
+
+
+async def test_an_exception_breaks_requests_off() -> None:
+    async with cluster() as c:
+        engine = await c.add("a")
+        plane = ControlPlaneManager("fifo")
+        plane.register_instance(c.plane.get_instances()[0])
+        engine.gate.clear()
+        with pytest.raises(KeyError):
+            async with plane:
+                name = await plane.submit_request(RequestMetadata(prompt="p"))
+                await until(lambda: engine.seen)
+                raise KeyError
+        assert await plane.get_request_status(name) is RequestStatus.FAILED
+
+
+async def test_a_deadline_runs_before_the_start() -> None:
+    async with cluster() as c:
+        await c.plane.stop()
+        await c.add("a")
+        name = await c.submit(slo_deadline_ms=1)
+        await asyncio.sleep(0.002)
+        await c.plane.start()
+        with pytest.raises(RequestFailed, match="deadline"):
+            await c.plane.get_result(name, timeout=10)
+
+
 async def test_what_cannot_be_json_is_refused_at_once() -> None:
     async with cluster() as c:
         with pytest.raises(TypeError):
