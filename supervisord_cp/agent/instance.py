@@ -25,7 +25,7 @@ from supervisord_cp.model.base import DeviceId, InstanceId
 from supervisord_cp.model.event import Event
 from supervisord_cp.model.instance import ExitCause, InstanceStatus
 from supervisord_cp.model.launch import DesiredInstance
-from supervisord_cp.model.reason import NO_REASON, Reason, render
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 from supervisord_cp.ports.process import EngineProcess, ProcessBackend, SpawnFailed
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 EXAMINE_AGAIN_S: Final = 5.0
 """How often a launch that the node refuses, or that failed for what it was launched with, is looked at
 again: somebody may have mended it."""
+
+LEFTOVERS_GRACE_S: Final = 10.0
+"""What an earlier agent left, and nobody routes to, need not finish anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ class Instance:
         self._observer = observer
         self._found: Capabilities | None = None
         self._inputs = ""
+        self._leftovers: list[EngineProcess] = []
         self._baseline: Baseline = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """What is under way, by what it does."""
@@ -150,6 +154,10 @@ class Instance:
             )
         )
 
+    def clear_first(self, process: EngineProcess) -> None:
+        """What an earlier agent left is in the way of the next start, and cannot be taken over."""
+        self._leftovers.append(process)
+
     def held(self, reason: Reason) -> None:
         """The gate says: wait."""
         self.deliver(ev.Held(reason=reason))
@@ -167,6 +175,8 @@ class Instance:
             task.cancel()
         if self.running is not None:
             self.running.close()
+        for process in self._leftovers:
+            process.close()
 
     def _perform(self, effect: do.Effect) -> None:
         match effect:
@@ -190,6 +200,7 @@ class Instance:
 
     async def _examine(self, desired: DesiredInstance) -> None:
         """Wait until the node's own policy and programs allow the launch, then line up at the gate."""
+        await self._clear()
         while True:
             try:
                 self._found = await self._tools.launcher.examine(desired)
@@ -199,6 +210,17 @@ class Instance:
             else:
                 self._tools.gate.apply(self)
                 return
+
+    async def _clear(self) -> None:
+        """End what an earlier agent left; nothing starts before that is gone."""
+        while self._leftovers:
+            process = self._leftovers[0]
+            pids = ", ".join(map(str, process.survivors())) or "?"
+            self.held(Reason(code=ReasonCode.AWAITING_LEFTOVERS, params={"pids": pids}))
+            await process.stop(grace_s=LEFTOVERS_GRACE_S)
+            await process.gone()
+            process.close()
+            self._leftovers.remove(process)
 
     async def _spawn(self, desired: DesiredInstance) -> None:
         assert self._found is not None

@@ -121,10 +121,11 @@ class Node:
         """Take over what earlier agents left, and start what is wanted and does not run."""
         book = await asyncio.to_thread(self._tools.state.load_book)
         found: list[tuple[EngineProcess, RunNotes]] = []
+        unreadable: list[EngineProcess] = []
         for process in await self._tools.backend.find():
             notes = notes_of(process.record)
             if notes is None:
-                self._leave_alone(process, "its notes cannot be read")
+                unreadable.append(process)
                 continue
             book = with_found(book, notes.desired)
             found.append((process, notes))
@@ -132,6 +133,12 @@ class Node:
         self._roster.generation = book.generation
         for desired in book.instances:
             self._create(desired, listed=desired.id not in book.unlisted)
+        for process in unreadable:
+            instance = self._roster.instances.get(process.record.instance)
+            if instance is None:
+                self._leave_alone(process, "its notes cannot be read, and nothing is wanted in its place")
+            else:
+                instance.clear_first(process)
         for process, notes in sorted(found, key=lambda one: one[0].exited.done()):  # what runs goes first
             self._adopt_one(process, notes)
         for desired in book.instances:

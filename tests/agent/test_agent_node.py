@@ -11,7 +11,7 @@ from supervisord_cp.core.instances.life import Stage
 from supervisord_cp.model.base import Incarnation, InstanceId
 from supervisord_cp.model.instance import ExitCause, InstanceState, Phase
 from supervisord_cp.model.launch import EngineKind, RunState
-from supervisord_cp.model.reason import ReasonCode
+from supervisord_cp.model.reason import ReasonCode, render
 from supervisord_cp.ports.process import ExitStatus, SpawnFailed
 from supervisord_cp.wire import messages as m
 from tests.agent.fakes import REFUSED, FakeBackend, FakeProcess, Parts, assembled, record_of
@@ -149,6 +149,32 @@ async def test_a_stranger_in_our_records_is_left_alone(
         await parts.node.adopt()
         assert caplog.text.count("left alone") == 2
         assert [process.stops for process in backend.found] == [[], []]
+
+
+async def test_what_an_earlier_agent_left_is_ended_before_a_new_start(tmp_path: Path) -> None:
+    """Its records say who it is, and nothing of what it was started for."""
+    with assembled(tmp_path) as parts:
+        parts.take(A)
+        await ready(parts, "chat-0")
+        request = parts.backend.requests[0]
+    backend = FakeBackend()
+    left = FakeProcess(record_of(replace(request, meta={"notes": "?"}), 40), polite=False)
+    backend.found = [left]
+    with assembled(tmp_path, backend=backend) as parts:
+        await parts.node.adopt()
+        await until(lambda: left.stops, what="asked to end")
+        status = parts.roster.instances[A.id].status()
+        assert (status.state, status.reason.code) == (InstanceState.GATED, ReasonCode.AWAITING_LEFTOVERS)
+        assert render(status.reason) == "ending what an earlier life left behind: 40, 41"
+        parts.take(replace(A, run=RunState.STOPPED))
+        await reached(parts, "chat-0", InstanceState.STOPPED)
+        parts.take(A)
+        await until(lambda: len(left.stops) == 2, what="taken up again where it was left")
+        assert backend.requests == []
+        left.end(ExitStatus(signal=9))
+        await ready(parts, "chat-0")
+        assert left.closed
+        assert len(backend.requests) == 1
 
 
 async def test_of_two_incarnations_the_one_that_runs_is_taken_over_and_the_other_is_ended(
