@@ -34,9 +34,9 @@ class ControlClient:
         """The JSON value at `/api/v1/` and `path`, whose parts are quoted here."""
         return self._json("GET", path, query)
 
-    def post(self, *path: str, body: Mapping[str, object]) -> Any:
-        """The JSON answer to a request for action."""
-        return self._json("POST", path, {}, json.dumps(body).encode())
+    def post(self, *path: str, body: Mapping[str, object], timeout_s: float | None = None) -> Any:
+        """The JSON answer to a request for action, which may take longer than others."""
+        return self._json("POST", path, {}, json.dumps(body).encode(), timeout_s)
 
     def stream(self, *path: str, **query: object) -> Iterator[bytes]:
         """The pieces of an answer as they come; ends when central ends it."""
@@ -50,9 +50,16 @@ class ControlClient:
             connection.close()
 
     def _json(
-        self, method: str, path: tuple[str, ...], query: Mapping[str, object], body: bytes | None = None
+        self,
+        method: str,
+        path: tuple[str, ...],
+        query: Mapping[str, object],
+        body: bytes | None = None,
+        timeout_s: float | None = None,
     ) -> Any:
-        connection, response = self._send(method, path, query, body, read_timeout_s=self._timeout_s)
+        connection, response = self._send(
+            method, path, query, body, read_timeout_s=timeout_s or self._timeout_s
+        )
         try:
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -82,7 +89,7 @@ class ControlClient:
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=self._timeout_s)
+        connection = kind(self._host, self._port, timeout=max(self._timeout_s, read_timeout_s or 0.0))
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "logs": "follow",
     "events": "follow",
     "explain": "follow",
+    "policy": "policy",
     "install": "install",
 }
 """Each command and the module that has it, in the order of the help page."""

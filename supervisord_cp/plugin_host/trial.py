@@ -8,6 +8,7 @@ on standard output what is wrong with it.
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -17,14 +18,13 @@ from supervisord_cp.errors import Problem
 from supervisord_cp.plugin_host.loading import Unusable, load_entry_point, load_source, place_of
 from supervisord_cp.plugin_host.source import read_source
 from supervisord_cp.plugin_host.watch import AlarmWatch
-from supervisord_cp.policy.conformance import conformance, number_of_cases
+from supervisord_cp.policy.conformance import Failure, conformance, number_of_cases
 from supervisord_cp.policy.declare import PolicySpec
 from supervisord_cp.policy.params import ParamsError, read_params
 
 TIMEOUT_S: Final = 30.0
 LONGEST_CALL_S: Final = 1.0
 _MARK: Final = "supervisord-cp-trial "
-_MOST_SHOWN: Final = 10
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,16 +98,20 @@ def _questioned(subject: Subject, spec: PolicySpec, watch: AlarmWatch) -> Verdic
     failures = conformance(spec, params, timer=time.perf_counter, around=watch.around)
     if not failures:
         return Verdict(cases=number_of_cases(spec, params))
-    line = _line(subject)
-    problems = (
-        Problem(
-            message=f"{failure.case}: it {failure.what}",
-            path=subject.path,
-            line=(0 if failure.error is None else place_of(failure.error, subject.path)) or line,
-        )
-        for failure in failures[:_MOST_SHOWN]
-    )
-    return Verdict(problems=tuple(problems))
+    return Verdict(problems=tuple(_by_line(subject, failures)))
+
+
+def _by_line(subject: Subject, failures: list[Failure]) -> Iterator[Problem]:
+    """One problem for each line that is at fault, with the first case that showed it."""
+    declared_at = _line(subject)
+    found: dict[int, list[Failure]] = {}
+    for failure in failures:
+        line = 0 if failure.error is None else place_of(failure.error, subject.path)
+        found.setdefault(line or declared_at, []).append(failure)
+    for line, alike in found.items():
+        more = f" (and {len(alike) - 1} cases more)" if len(alike) > 1 else ""
+        message = f"{alike[0].case}: it {alike[0].what}{more}"
+        yield Problem(message=message, path=subject.path, line=line)
 
 
 def _verdict(subject: Subject, message: str, line: int = 0) -> Verdict:
