@@ -1,7 +1,10 @@
 """Crash capsules: what they hold, what they never hold, how many and how large."""
 
+import contextlib
 import json
+import os
 import stat
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -27,9 +30,11 @@ from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, Ins
 from supervisord_cp.model.capsule import Capsule
 from supervisord_cp.model.gpu import Gpu
 from supervisord_cp.model.instance import ExitCause, InstanceState
-from supervisord_cp.model.launch import RunState
+from supervisord_cp.model.launch import EngineKind, RunState
 from supervisord_cp.ports.gpu import GpuReading
 from supervisord_cp.ports.process import ExitStatus
+from tests.agent.daemon import AgentHost
+from tests.agent.fake_central import FakeCentral
 from tests.agent.fakes import FixedGpus, Parts, assembled
 from tests.agent.waiting import until
 from tests.core.instances_kit import desired
@@ -194,3 +199,38 @@ def test_the_timeline_is_the_last_minute(tmp_path: Path) -> None:
     assert found[0].before_s <= KEPT_S + 1.5
     assert found[-1].before_s == 1.5
     assert len(found) == KEPT_S + 1
+
+
+def command_lines() -> list[bytes]:
+    """Of all processes of this machine."""
+    found = []
+    for path in Path("/proc").glob("[1-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes())
+    return found
+
+
+@pytest.mark.process
+@pytest.mark.asyncio
+async def test_a_token_of_the_node_is_nowhere_but_in_environments(
+    host: AgentHost, central: FakeCentral
+) -> None:
+    """The engine prints it and crashes; then everything that the agent has written is searched."""
+    host.environ = {**os.environ, "HF_TOKEN": CANARY}
+    await host.connect()
+    program = "import os; print('RuntimeError: bad token ' + os.environ['HF_TOKEN']); raise SystemExit(3)"
+    crashing = desired("chat-0", engine=EngineKind.COMMAND, command=(sys.executable, "-c", program))
+    await central.desire(crashing, host.engine("chat-1", 1))
+    await central.reached(InstanceState.READY, "chat-1")
+    await central.reached(InstanceState.BACKOFF, "chat-0")
+    assert CANARY in (host.log_dir / "chat-0.log").read_text(), "the engine's own log is the engine's"
+    kept = await central.answer("capsule", instance="chat-0")
+    assert json.loads(kept)["evidence"] == "RuntimeError: bad token ***"
+    said = repr((central.reports, central.events, central.hellos))
+    files = [path for path in host.state_dir.rglob("*") if path.is_file()]
+    assert any(path.parent.name == "capsules" for path in files)
+    written = [kept, said, host.log(), *(path.read_text(errors="replace") for path in files)]
+    assert not any(CANARY in text for text in written)
+    commands = command_lines()
+    assert any(b"keeper" in command for command in commands)
+    assert not any(CANARY.encode() in command for command in commands)
