@@ -13,7 +13,7 @@ from supervisord_cp.cli.client import DEFAULT_ADDRESS, ControlClient
 from supervisord_cp.cli.connect import person_token, reachable
 from supervisord_cp.cli.up_children import USAGE_EXIT, Child
 from supervisord_cp.cli.up_plan import curl_line
-from supervisord_cp.cli.up_progress import Progress, first_ready, ready_line, routed
+from supervisord_cp.cli.up_progress import Progress, all_ready, first_ready, ready_line, routed
 from supervisord_cp.cli.up_signals import Signals, caught
 from supervisord_cp.config.schema import Config
 from supervisord_cp.errors import SupervisordError
@@ -117,7 +117,7 @@ class LocalFleet:
         if not self._served and ready is not None and routed(status):
             self._served = True
             self._tell_curl(str(ready["deployment"]))
-        complete = bool(status.get("healthy"))
+        complete = bool(status.get("healthy")) or all_ready(status)
         if self._served and complete and not self._complete:
             say(f"{ready_line(status)} Ctrl-C stops everything.")
         self._complete = complete

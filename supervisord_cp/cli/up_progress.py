@@ -81,6 +81,14 @@ def first_ready(instances: Sequence[Json]) -> Json | None:
     return next((item for item in instances if item.get("ready")), None)
 
 
+def all_ready(status: Json) -> bool:
+    """Whether every deployment has what it wants, whatever else is wrong on the host."""
+    deployments = status.get("deployments") or ()
+    return bool(deployments) and all(
+        item.get("ready", 0) >= item.get("wanted", 0) and not item.get("cannot_place") for item in deployments
+    )
+
+
 def routed(status: Json) -> bool:
     """Whether a router has the current view of the fleet."""
     version = (status.get("central") or {}).get("snapshot_version", 0)

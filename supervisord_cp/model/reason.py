@@ -163,7 +163,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.GPU_RESET_REQUIRED: "the driver refuses work until the GPU is reset",
     ReasonCode.GPU_LOST: "the driver has lost the GPU",
     ReasonCode.GPU_SLOWED: "slowed down: {why}",
-    ReasonCode.GPU_NOT_READ: "not read for {seconds} s",
+    ReasonCode.GPU_NOT_READ: "the driver gives no answer about it",
     ReasonCode.GPUS_NOT_READ_YET: "GPUs are being read for the first time",
     ReasonCode.GPU_DRIVER_SILENT: "the NVIDIA driver does not answer",
     ReasonCode.NO_GPU: "no GPU: {error}",

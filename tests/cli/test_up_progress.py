@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from supervisord_cp.cli.up_progress import Progress, ready_line, routed
+from supervisord_cp.cli.up_progress import Progress, all_ready, ready_line, routed
 from tests.cli.samples import CHAT, CRASHED, STARTING, STATUS
 
 
@@ -66,6 +66,18 @@ def test_that_the_agent_is_still_starting_is_no_news() -> None:
 )
 def test_routed_is_a_router_with_the_current_view(routers: list[dict[str, Any]], answer: bool) -> None:
     assert routed(STATUS | {"routers": routers}) is answer
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({"ready": 2, "wanted": 2, "cannot_place": []}, True),
+        ({"ready": 1, "wanted": 2, "cannot_place": []}, False),
+        ({"ready": 2, "wanted": 2, "cannot_place": [{"message": "no free device"}]}, False),
+    ],
+)
+def test_all_are_ready_whatever_else_is_wrong(changes: dict[str, Any], answer: bool) -> None:
+    assert all_ready({"healthy": False, "deployments": [CHAT | changes]}) is answer
 
 
 def test_how_many_are_ready() -> None:

@@ -215,11 +215,7 @@ def _concluded(record: GpuRecord, gpu: Gpu, now: float) -> GpuRecord:
     elif record.suspicion is not None:
         health, reason = GpuHealth.SUSPECT, record.suspicion.reason
     elif gpu.health is GpuHealth.UNKNOWN:
-        seconds = round(gpu.age_ms / 1000)
-        health, reason = (
-            GpuHealth.UNKNOWN,
-            Reason(code=ReasonCode.GPU_NOT_READ, params={"seconds": seconds}),
-        )
+        health, reason = GpuHealth.UNKNOWN, Reason(code=ReasonCode.GPU_NOT_READ)
     else:
         health, reason = GpuHealth.HEALTHY, NO_REASON
     well_since = None if ill is not None else now if record.well_since is None else record.well_since
