@@ -1,5 +1,6 @@
 """`policy list | check | test | reload`."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -87,14 +88,19 @@ def check(file: Path, params: str | None) -> None:
 @policy.command()
 @_file_argument
 def test(file: Path, params: str | None) -> None:
-    """Check FILE, then run its own tests: test_FILE beside it, or in the folder tests there."""
+    """Check FILE, then run its own tests with pytest: test_FILE beside it, or in the folder tests there.
+
+    They import the policy by its file's name.
+    """
     click.echo(_checked(file, params))
     places = (file.with_name(f"test_{file.name}"), file.parent / "tests" / f"test_{file.name}")
     own = next((place for place in places if place.is_file()), None)
     if own is None:
         click.echo(f"it has no tests of its own: there is no {places[0]}", err=True)
         return
-    ended = subprocess.run([sys.executable, "-m", "pytest", "-q", str(own)], check=False)
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(own)]
+    path = os.pathsep.join((str(file.parent.absolute()), os.environ.get("PYTHONPATH", "")))
+    ended = subprocess.run(argv, env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}, check=False)
     if ended.returncode == _NO_TESTS:
         raise UsageError(f"{own} has no test")
     if ended.returncode:
