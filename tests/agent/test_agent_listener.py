@@ -15,7 +15,7 @@ from supervisord_cp.agent.metrics import AgentCollector, page
 from supervisord_cp.config.schema import AgentConfig, Listen
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.base import DeviceId
-from supervisord_cp.model.gpu import Gpu
+from supervisord_cp.model.gpu import Gpu, GpuHealth, GpuSigns
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.ports.gpu import GpuReading
 from supervisord_cp.ports.process import ExitStatus
@@ -92,7 +92,7 @@ async def test_the_metrics_page(tmp_path: Path) -> None:
         parts.gpu.reading = GpuReading(
             gpus=(
                 Gpu(uuid=DeviceId("GPU-a"), index=3, memory_used=7, utilization=0.5, age_ms=1500),
-                Gpu(uuid=DeviceId("GPU-b"), index=4),
+                Gpu(uuid=DeviceId("GPU-b"), index=4, health=GpuHealth.LOST, signs=GpuSigns(xids={79: 2})),
             )
         )
         parts.reporter.begin()
@@ -111,4 +111,8 @@ async def test_the_metrics_page(tmp_path: Path) -> None:
         assert figures['gpu_memory_used_bytes{gpu="3",uuid="GPU-a"}'] == "7.0"
         assert figures['gpu_utilization_ratio{gpu="3",uuid="GPU-a"}'] == "0.5"
         assert figures['gpu_sample_age_seconds{gpu="3",uuid="GPU-a"}'] == "1.5"
-        assert not any("GPU-b" in name for name in figures if not name.startswith("gpu_sample_age"))
+        assert figures['gpu_health{gpu="4",state="lost",uuid="GPU-b"}'] == "1.0"
+        assert figures['gpu_health{gpu="4",state="healthy",uuid="GPU-b"}'] == "0.0"
+        assert figures['gpu_xid_errors_total{gpu="4",uuid="GPU-b",xid="79"}'] == "2.0"
+        known = ("gpu_sample_age", "gpu_health", "gpu_xid_errors")
+        assert not any("GPU-b" in name for name in figures if not name.startswith(known))
