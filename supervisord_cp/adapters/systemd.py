@@ -26,7 +26,8 @@ STATE_DIR: Final = Path("/var/lib/supervisord-cp")
 """Records of engines are in its folder `instances`, which agent and keepers share."""
 OVERDUE_S: Final = 15.0
 """How long after its deadline a keeper is trusted to be at work on the end, before systemd is asked."""
-KILL_WAIT_S: Final = 10.0
+END_WAIT_S: Final = 5.0
+"""For systemd to kill what a dead keeper has left."""
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 1.0
 
@@ -85,6 +86,7 @@ class UnitEngine(KeptEngine):
         overdue_s: float,
     ) -> None:
         super().__init__(directory, record, start_sweeper=start_sweeper, report_wait_s=report_wait_s)
+        self._directory: SharedDirectory = directory
         self._unit = unit
         self._overdue_s = overdue_s
         self._kill_due: asyncio.TimerHandle | None = None
@@ -104,6 +106,7 @@ class UnitEngine(KeptEngine):
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
         self._let_be()
+        await asyncio.to_thread(self._settle)
 
     def survivors(self) -> Sequence[int]:
         known = super().survivors()
@@ -146,6 +149,14 @@ class UnitEngine(KeptEngine):
         if self._kill is not None:
             self._kill.cancel()
 
+    def _settle(self) -> None:
+        """Whoever looks for it next must be able to read that it is over; blocking."""
+        try:
+            if self._directory.hides_its_end():
+                self._directory.settle(self.exited.result())
+        except OSError as error:
+            log.warning("the end of %s cannot be recorded: %s", self.record.instance, error)
+
     async def _is_in_unit(self) -> bool:
         """Unknown is not over."""
         try:
@@ -180,19 +191,26 @@ def _start(unit: EngineUnit, directory: SharedDirectory) -> AnswerDocument | Non
 
 
 def _end(unit: EngineUnit, directory: SharedDirectory) -> AnswerDocument:
-    """End what is left in the unit and record that nothing is. Blocking.
+    """See the unit end, which it does by itself when its keeper is dead, and record it. Blocking.
 
     An engine cannot leave its control group: when the unit is over, so is everything of it.
     """
     try:
-        if unit.runs(directory.path):
+        if not _ends(unit, directory):
             unit.kill()
-        deadline = time.monotonic() + KILL_WAIT_S
-        while unit.runs(directory.path):
-            if time.monotonic() > deadline:
+            if not _ends(unit, directory):
                 return AnswerDocument(answer="failed", message=f"{unit.name} has not ended yet")
-            time.sleep(FIRST_PAUSE_S)
-        directory.close_record()
+        directory.settle(ExitStatus(keeper_lost=True))
     except OSError as error:
         return AnswerDocument(answer="failed", message=str(error))
     return AnswerDocument(answer="sweeping")
+
+
+def _ends(unit: EngineUnit, directory: SharedDirectory) -> bool:
+    """Whether the unit lets go of the incarnation within a while."""
+    deadline = time.monotonic() + END_WAIT_S
+    while unit.runs(directory.path):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(FIRST_PAUSE_S)
+    return True

@@ -1,5 +1,6 @@
 """The directory of an incarnation whose keeper is another user: group and modes, and patience."""
 
+import logging
 import os
 import secrets
 import time
@@ -17,7 +18,9 @@ from supervisord_cp.adapters.keeper_directory import (
 )
 from supervisord_cp.adapters.proctree import running_boot_id
 from supervisord_cp.model.base import Value
-from supervisord_cp.ports.process import ProcessRecord
+from supervisord_cp.ports.process import ExitStatus, ProcessRecord
+
+log = logging.getLogger(__name__)
 
 SHARED_WAIT_S: Final = 10.0
 SHARED_POLL_S: Final = 0.01
@@ -32,8 +35,11 @@ class FailedDocument(Value, frozen=True, kw_only=True):
 
 
 class SharedDirectory(IncarnationDirectory):
-    """The group comes from the folder of all instances, which has the set-group-ID bit. What the keeper has
-    just written is for its own user until its unit has shared it: it is waited for."""
+    """The group comes from the folder of all instances, which has the set-group-ID bit.
+
+    What the keeper has just written is for its own user until its unit has shared it, so it is waited for.
+    What is never shared, because that was killed too or the unit has another user by now, is missing.
+    """
 
     def share(self) -> None:
         """Let the keeper at what was made for it.
@@ -59,19 +65,38 @@ class SharedDirectory(IncarnationDirectory):
         failed = self._read(FAILED, FailedDocument)
         return None if failed is None else failed.message
 
-    def close_record(self) -> None:
-        """Note that nothing is left of it; how it ended stays as it was seen, if anybody saw it.
+    def hides_its_end(self) -> bool:
+        """Whether there is a record of its end that was never shared.
+
+        Raises:
+            OSError: it cannot be told.
+        """
+        try:
+            super()._read(EXIT, ExitDocument)
+        except PermissionError:
+            return True
+        return False
+
+    def settle(self, seen: ExitStatus) -> None:
+        """Record that nothing is left of it. How it ended stays as recorded, where that can be read; else
+        it is as `seen`.
 
         Raises:
             OSError: the disk is full, or worse.
         """
-        ended = self.exit()
+        try:
+            ended = super()._read(EXIT, ExitDocument)
+        except PermissionError:
+            ended = None
         if ended is None:
             ended = ExitDocument(
-                keeper_lost=True,
+                code=seen.code,
+                signal=seen.signal,
+                requested=seen.requested,
+                keeper_lost=seen.keeper_lost,
                 boot_id=running_boot_id(),
-                boottime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
-                time_s=time.time(),
+                boottime_s=time.clock_gettime(time.CLOCK_BOOTTIME) - seen.age_s,
+                time_s=time.time() - seen.age_s,
             )
         # A name that nobody foresees: what was the engine's may have left links here.
         new = self.path / f".{EXIT}.{secrets.token_hex(8)}"
@@ -87,7 +112,8 @@ class SharedDirectory(IncarnationDirectory):
         while True:
             try:
                 return super()._read(name, kind)
-            except PermissionError:
+            except PermissionError as error:
                 if time.monotonic() > deadline:
-                    raise
+                    log.warning("%s cannot be read: %s", self.path / name, error.strerror)
+                    return None
                 time.sleep(SHARED_POLL_S)

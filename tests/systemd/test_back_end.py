@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisord_cp.adapters import systemd_directory, systemd_share, systemd_unit
+from supervisord_cp.adapters import systemd, systemd_directory, systemd_share, systemd_unit
 from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.adapters.keeper_directory import IncarnationDirectory
 from supervisord_cp.adapters.systemd import SystemdBackend, UnitEngine
@@ -25,7 +25,7 @@ from supervisord_cp.agent.backend import engine_side, environment_of
 from supervisord_cp.config.schema import AgentConfig
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.base import Incarnation, InstanceId
-from supervisord_cp.ports.process import ProcessRecord, SpawnFailed, SpawnRequest
+from supervisord_cp.ports.process import ExitStatus, ProcessRecord, SpawnFailed, SpawnRequest
 from tests.keeper.host import until
 from tests.systemd.stub import Systemctl
 
@@ -189,21 +189,37 @@ class TestSharedDirectory:
         (directory.path / "failed.json").write_text('{"message": "no such program"}')
         assert directory.failure() == "no such program"
 
-    def test_what_nobody_saw_end_is_recorded_as_that(self, directory: SharedDirectory) -> None:
-        directory.close_record()
+    def test_how_it_ended_is_recorded_as_it_was_seen(self, directory: SharedDirectory) -> None:
+        directory.settle(ExitStatus(signal=9, requested=True, age_s=100.0))
         ended = directory.exit()
         assert ended is not None
-        assert (ended.gone, ended.keeper_lost, ended.requested) == (True, True, False)
+        assert (ended.signal, ended.requested, ended.keeper_lost, ended.gone) == (9, True, False, True)
+        assert ended.status().age_s >= 100.0
         assert directory.is_over()
 
-    def test_an_end_that_was_seen_stays_as_it_was(self, directory: SharedDirectory) -> None:
-        (directory.path / "exit.json").write_text(
-            '{"code": 3, "requested": true, "boot_id": "b", "time_s": 5.0}'
-        )
-        directory.close_record()
+    def test_what_the_keeper_recorded_of_the_end_stays(self, directory: SharedDirectory) -> None:
+        (directory.path / "exit.json").write_text('{"code": 3, "boot_id": "b", "time_s": 5.0}')
+        directory.settle(ExitStatus(keeper_lost=True))
         ended = directory.exit()
         assert ended is not None
-        assert (ended.code, ended.requested, ended.keeper_lost, ended.gone) == (3, True, False, True)
+        assert (ended.code, ended.time_s, ended.keeper_lost, ended.gone) == (3, 5.0, False, True)
+
+    def test_what_the_keeper_kept_to_itself_is_recorded_as_it_was_seen(
+        self, directory: SharedDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (directory.path / "exit.json").write_text('{"code": 3, "boot_id": "b", "gone": true}')
+
+        def refuse(*_: Any) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(IncarnationDirectory, "_read", refuse)
+            assert directory.hides_its_end()
+            directory.settle(ExitStatus(code=4))
+        assert not directory.hides_its_end()
+        ended = directory.exit()
+        assert ended is not None
+        assert (ended.code, ended.gone) == (4, True)
 
     def test_links_that_an_engine_left_are_not_followed(
         self, directory: SharedDirectory, tmp_path: Path
@@ -212,7 +228,7 @@ class TestSharedDirectory:
         treasure.write_text("{}")
         for name in ("exit.json", "exit.json.tmp"):
             (directory.path / name).symlink_to(treasure)
-        directory.close_record()
+        directory.settle(ExitStatus(keeper_lost=True))
         assert treasure.read_text() == "{}"
 
     def test_what_is_not_shared_yet_is_waited_for(
@@ -230,16 +246,16 @@ class TestSharedDirectory:
         monkeypatch.setattr(IncarnationDirectory, "_read", reluctant)
         assert directory.record() == known
 
-    def test_what_is_never_shared_is_an_error(
-        self, directory: SharedDirectory, monkeypatch: pytest.MonkeyPatch
+    def test_what_is_never_shared_is_missing(
+        self, directory: SharedDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def refuse(*_: Any) -> None:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(IncarnationDirectory, "_read", refuse)
         monkeypatch.setattr(systemd_directory, "SHARED_WAIT_S", 0.0)
-        with pytest.raises(PermissionError):
-            directory.record()
+        assert directory.exit() is None
+        assert "exit.json cannot be read: Permission denied" in caplog.text
 
 
 class TestSharing:
@@ -328,8 +344,13 @@ class TestBackend:
         assert [words[0] for words in systemctl.asked] == ["show", "stop"]
 
     async def test_a_unit_that_stays_is_killed_again_and_again(
-        self, tmp_path: Path, systemctl: Systemctl, directory: SharedDirectory
+        self,
+        tmp_path: Path,
+        systemctl: Systemctl,
+        directory: SharedDirectory,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(systemd, "END_WAIT_S", 0.01)
         systemctl.answers(show=ACTIVE)
         known = record(directory, boot_id=systemd_directory.running_boot_id(), pid=0)
         backend = self.backend(tmp_path)

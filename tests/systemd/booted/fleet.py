@@ -7,7 +7,7 @@ import urllib.request
 from contextlib import ExitStack
 from typing import Any, Final
 
-from tests.systemd.machine import PROGRAM, Machine
+from tests.systemd.booted.machine import PROGRAM, Machine
 
 AGENT: Final = "supervisord-cp-agent"
 CENTRAL: Final = "supervisord-cp-central"
@@ -41,8 +41,8 @@ class Fleet:
             return first
         raise AssertionError("no free ports")
 
-    def configure(self) -> None:
-        """Write the configuration."""
+    def configure(self, *, agent: str = "", more: str = "") -> None:
+        """Write the configuration; `agent` is more of its table, `more` are more tables."""
         (self.machine.root / "etc/supervisord-cp/config.toml").write_text(
             f"""
 [central]
@@ -58,14 +58,16 @@ central = "http://127.0.0.1:{self._control}"
 listen = "127.0.0.1:{self._agent}"
 backend = "systemd"
 device = "cpu"
-slots = {REPLICAS}
+slots = {REPLICAS + 1}
 ports = "{self._engines}-{self._engines + 9}"
 max_parallel_starts = {REPLICAS}
+{agent}
 [deployments.chat]
 engine = "fake"
 model = "{MODEL}"
 replicas = {REPLICAS}
 args = {{ fake-itl-ms = 20.0 }}
+{more}
 """
         )
 

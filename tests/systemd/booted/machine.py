@@ -3,6 +3,7 @@
 It shares the host's network, so what listens on 127.0.0.1 inside is reachable from the tests.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -147,18 +148,17 @@ class Machine:
         self._nspawn = None
 
     def close(self) -> None:
-        """End it, whatever it does."""
-        if self._nspawn is None:
-            return
-        processes = psutil.Process(self._nspawn.pid).children(recursive=True)
-        self._nspawn.kill()
-        self._nspawn.wait()
-        for process in processes:  # with the first of them the kernel ends all
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        self._nspawn = None
+        """End it, whatever it does, and remove it."""
+        if self._nspawn is not None:
+            processes = psutil.Process(self._nspawn.pid).children(recursive=True)
+            self._nspawn.kill()
+            self._nspawn.wait()
+            self._nspawn = None
+            for process in processes:  # with the first of them the kernel ends all
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, timeout=BOOT_S)
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def run(self, *argv: str, timeout_s: float = RUN_S) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root."""

@@ -1,59 +1,20 @@
-"""A real systemd: the contract of back ends inside, then the daemons as an operator runs them."""
+"""Central, router and agent as units, as an operator runs them, with engines in units of their own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.load import Outcome, load
-from tests.systemd.fleet import AGENT, CENTRAL, MODEL, REPLICAS, ROUTER, Fleet
-from tests.systemd.machine import HOME, PROGRAM, SOURCE, Machine
+from tests.systemd.booted.fleet import AGENT, CENTRAL, MODEL, REPLICAS, ROUTER, Fleet
+from tests.systemd.booted.machine import PROGRAM, Machine
 
-pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.systemd, pytest.mark.timeout(180)]
 
-DROP_IN = "etc/systemd/system/supervisord-cp-engine@.service.d/90-tests.conf"
-TEST_FOLDERS = """
-[Service]
-ReadWritePaths=
-ReadWritePaths=/srv /var/lib/supervisord-cp/engine /var/log/supervisord-cp
-"""
 AS_AGENT = ("setpriv", "--reuid=supervisord-cp", "--regid=supervisord-cp", "--clear-groups")
 REQUESTS = 80
 CONCURRENCY = 8
-
-
-def test_the_back_end_keeps_its_contract(machine: Machine) -> None:
-    drop_in = machine.root / DROP_IN
-    drop_in.parent.mkdir()
-    drop_in.write_text(TEST_FOLDERS)
-    machine.do("systemctl", "daemon-reload")
-    # Kernel tunables are protected as in the agent's unit: in a container, another boot id is seen then.
-    unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=ProtectKernelTunables=yes")
-    environment = ("--setenv=SUPERVISORD_CP_INSIDE=1", "--setenv=PYTHONDONTWRITEBYTECODE=1")
-    pytest_inside = (
-        f"{HOME}/bin/python",
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"--rootdir={SOURCE}",
-    )
-    ended = machine.run(*unit, *environment, *pytest_inside, f"{SOURCE}/tests/systemd/inside", timeout_s=240)
-    drop_in.unlink()
-    machine.do("systemctl", "daemon-reload")
-    assert ended.returncode == 0, f"{ended.stdout[-12000:]}{ended.stderr[-2000:]}"
-
-
-@pytest.fixture(scope="module")
-def fleet(machine: Machine) -> Iterator[Fleet]:
-    """Running; what a test changes it puts back."""
-    made = Fleet(machine)
-    made.configure()
-    made.systemctl("start", CENTRAL, ROUTER, AGENT)
-    made.ready()
-    yield made
-    made.systemctl("stop", AGENT, CENTRAL, ROUTER, "supervisord-cp-engine@*")
 
 
 async def under_load(fleet: Fleet, disturb: Callable[[], Awaitable[None]]) -> list[Outcome]:
@@ -181,6 +142,69 @@ def test_the_agents_user_may_do_nothing_else(machine: Machine, fleet: Fleet, wor
     assert ended.returncode != 0
     assert any(refusal in ended.stderr for refusal in ("Access denied", "authentication required"))
     assert fleet.ready() == pids
+
+
+SERVE = """#!/usr/bin/python3
+import http.server, os, sys
+with open(os.environ["HF_HOME"] + "/downloaded", "w") as file:
+    file.write(os.environ["HOME"])
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer((sys.argv[1], int(sys.argv[2])), Answer).serve_forever()
+"""
+
+
+LINK = "/run/supervisord-cp/engines/own-0"
+
+
+@pytest.fixture
+def alice(machine: Machine, fleet: Fleet) -> Iterator[Path]:
+    """A user whose engine and models are in her home, which is where engines run meanwhile."""
+    machine.do("useradd", "--create-home", "alice")
+    home = machine.root / "home/alice"
+    home.chmod(0o711)
+    (home / "bin").mkdir()
+    (home / "bin/serve").write_text(SERVE)
+    (home / "bin/serve").chmod(0o755)
+    (home / "models").mkdir()
+    machine.do("chown", "--recursive", "alice:", "/home/alice/models")
+    fleet.configure(
+        agent="""
+engine_user = "alice"
+[agent.allow]
+executables = ["/home/alice/bin/serve"]
+""",
+        more="""
+[deployments.own]
+engine = "command"
+model = "alices-model"
+command = ["/home/alice/bin/serve", "{host}", "{port}"]
+env = { HF_HOME = "/home/alice/models" }
+replicas = 1
+""",
+    )
+    yield home
+    fleet.configure()
+    machine.do(PROGRAM, "install", "systemd")
+    fleet.systemctl("restart", AGENT)
+    fleet.systemctl("reload", CENTRAL)
+    machine.until(lambda: machine.run("test", "-L", LINK).returncode != 0, "her engine is forgotten")
+
+
+def test_an_engine_and_its_models_may_be_in_a_home(machine: Machine, fleet: Fleet, alice: Path) -> None:
+    before = fleet.ready()
+    assert machine.run("systemctl", "restart", AGENT).returncode != 0
+    assert "install systemd" in machine.journal()
+    machine.do(PROGRAM, "install", "systemd")
+    fleet.systemctl("restart", AGENT)
+    fleet.systemctl("reload", CENTRAL)
+    machine.until(lambda: "own-0" in fleet.pids(), "her engine is ready")
+    pids = fleet.pids()
+    assert machine.do("ps", "-o", "user:32=", "-p", str(pids["own-0"])).strip() == "alice"
+    assert (alice / "models/downloaded").read_text() == "/home/alice"
+    assert {name: pids[name] for name in before} == before
 
 
 def test_after_a_reboot_engines_start_without_central(machine: Machine, fleet: Fleet) -> None:

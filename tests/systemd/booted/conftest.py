@@ -1,0 +1,41 @@
+"""One machine for all tests here, which `test_booted.py` runs one after the other in a run of their own.
+
+By hand: SUPERVISORD_CP_BOOTED=1 pytest -o addopts= tests/systemd/booted
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.systemd.booted.fleet import AGENT, CENTRAL, ROUTER, Fleet
+from tests.systemd.booted.machine import PROGRAM, Machine, missing
+
+if "SUPERVISORD_CP_BOOTED" not in os.environ:
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Booted, with the wheel of this checkout and `install systemd` done."""
+    if why := missing():
+        pytest.skip(why)
+    made = Machine(tmp_path_factory.mktemp("machine"))
+    try:
+        made.build()
+        made.boot()
+        made.do(PROGRAM, "install", "systemd")
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def fleet(machine: Machine) -> Iterator[Fleet]:
+    """Running; what a test changes it puts back."""
+    made = Fleet(machine)
+    made.configure()
+    made.systemctl("start", CENTRAL, ROUTER, AGENT)
+    made.ready()
+    yield made
+    made.systemctl("stop", AGENT, CENTRAL, ROUTER, "supervisord-cp-engine@*")
