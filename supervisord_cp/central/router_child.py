@@ -101,7 +101,7 @@ class RouterChild:
             self._child = None
 
     def _spawn(self) -> None:
-        argv = [sys.executable, "-m", "supervisord_cp", "router", "-c", str(self._config_path)]
+        argv = [sys.executable, "-P", "-m", "supervisord_cp", "router", "-c", str(self._config_path)]
         with self._log.open("ab") as out:
             self._child = subprocess.Popen(
                 argv,

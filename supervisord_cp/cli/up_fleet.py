@@ -117,8 +117,8 @@ class LocalFleet:
         if not self._served and ready is not None and routed(status):
             self._served = True
             self._tell_curl(str(ready["deployment"]))
-        complete = bool(status.get("healthy")) or all_ready(status)
-        if self._served and complete and not self._complete:
+        complete = self._served and (bool(status.get("healthy")) or all_ready(status))
+        if complete and not self._complete:
             say(f"{ready_line(status)} Ctrl-C stops everything.")
         self._complete = complete
 
