@@ -31,8 +31,6 @@ class Origin(StrEnum):
     BUILTIN = "built-in"
     FILE = "file"
     PACKAGE = "package"
-    PROGRAM = "program"
-    """The one that embeds the router."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

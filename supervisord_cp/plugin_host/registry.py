@@ -1,7 +1,7 @@
 """Policies by name, as they can be used now: an immutable value that is replaced as a whole."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from supervisord_cp.builtin.routers.presets import PRESETS
@@ -137,29 +137,6 @@ class Registry:
             raise _wrong_params(sort, use, error, own=entry.offer.origin is Origin.BUILTIN) from error
         own = entry.offer.origin is Origin.BUILTIN
         return Bound(use=use, spec=entry.spec, params=params, own=own, version=entry.version)
-
-    def check(self, router: Iterable[PolicyUse], scheduler: PolicyUse) -> None:
-        """Whether a deployment's policies can be used as they are written.
-
-        Raises:
-            Unresolved: the first one that cannot.
-        """
-        for use in router:
-            for step in self.expand(use):
-                self.resolve(step, ROUTING_KINDS)
-        self.resolve(scheduler, SCHEDULER_KINDS)
-
-    def having(self, *specs: PolicySpec) -> "Registry":
-        """The same with policies that a program brings, in place of those of the same names."""
-        entries = {
-            spec.name: Entry(
-                offer=Offer(name=spec.name, kind=spec.kind, origin=Origin.PROGRAM, summary=spec.summary),
-                spec=spec,
-                version=str(id(spec)),
-            )
-            for spec in specs
-        }
-        return replace(self, entries={**self.entries, **entries})
 
     def problems(self) -> Iterator[tuple[str, Problem]]:
         """What is wrong, by policy; "" for files that offer none."""

@@ -25,10 +25,16 @@ class _Held:
     def add(self, prefix: Sequence[int], most: int) -> None:
         known = _depth(prefix, self._new)
         if len(self._new) + len(prefix) - known > most // 2:
-            self._old, self._new = self._new, {}
+            self._old, self._new = self._new if len(self._new) <= most // 2 else {}, {}
             known = 0
         for key in prefix[known:]:
             self._new[key] = None
+
+    def shrink(self, most: int) -> None:
+        if len(self) > most:
+            self._old = {}
+        if len(self) > most:
+            self._new = {}
 
     def match(self, prefix: Sequence[int]) -> int:
         return max(_depth(prefix, self._new), _depth(prefix, self._old))
@@ -60,6 +66,8 @@ class PrefixIndex:
         held = self._held.get(incarnation)
         if held is None:
             held = self._held[incarnation] = _Held()
+            for other in self._held.values():
+                other.shrink(self._most_entries // len(self._held))
         share = self._most_entries // len(self._held)
         held.add(prefix[: share // 2], share)
 

@@ -1,5 +1,6 @@
 """Where a request goes: filters, weighted scores, one pick. A policy that fails is passed over."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -165,4 +166,6 @@ def _spread(scores: Sequence[float]) -> list[float]:
     least, most = min(scores), max(scores)
     if most == least:
         return [0.5] * len(scores)
+    if math.isinf(most - least):  # of the largest numbers there are
+        return _spread([score / 4 for score in scores])
     return [(score - least) / (most - least) for score in scores]
