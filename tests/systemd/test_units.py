@@ -164,6 +164,7 @@ def test_daemons_are_always_restarted(name: str) -> None:
         ["always"],
         ["0"],
     )
+    assert found["WatchdogSec"] == ["60"]
 
 
 def test_a_restart_of_central_spares_a_router_that_it_started() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.booted.fleet import AGENT, CENTRAL, ROUTER, Fleet
+from tests.systemd.booted.fleet import DAEMONS, Fleet
 from tests.systemd.booted.machine import PROGRAM, Machine, missing
 
 if "SUPERVISORD_CP_BOOTED" not in os.environ:
@@ -34,8 +34,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def fleet(machine: Machine) -> Iterator[Fleet]:
     """Running; what a test changes it puts back."""
     made = Fleet(machine)
+    made.hand_out_tokens()
     made.configure()
-    made.systemctl("start", CENTRAL, ROUTER, AGENT)
+    made.systemctl("start", *DAEMONS)
     made.ready()
     yield made
-    made.systemctl("stop", AGENT, CENTRAL, ROUTER, "supervisord-cp-engine@*")
+    made.systemctl("stop", *DAEMONS, "supervisord-cp-engine@*")

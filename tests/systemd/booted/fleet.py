@@ -12,7 +12,10 @@ from tests.systemd.booted.machine import PROGRAM, Machine
 AGENT: Final = "supervisord-cp-agent"
 CENTRAL: Final = "supervisord-cp-central"
 ROUTER: Final = "supervisord-cp-router"
+DAEMONS: Final = (AGENT, CENTRAL, ROUTER)
 MODEL: Final = "fake-model"
+TOKENS: Final = {"agent": "agent-token-1234567890", "operator": "operator-token-1234567890"}
+OPERATOR: Final = "/root/operator-token"
 REPLICAS: Final = 2
 
 
@@ -41,20 +44,36 @@ class Fleet:
             return first
         raise AssertionError("no free ports")
 
+    def hand_out_tokens(self) -> None:
+        """Put tokens where systemd looks for the units' credentials."""
+        store = self.machine.root / "etc/credstore"
+        store.mkdir(exist_ok=True)
+        tokens = "".join(f"{role}: {token}\n" for role, token in TOKENS.items())
+        for path, text in (
+            (store / "supervisord-cp.tokens", tokens),
+            (store / "supervisord-cp.agent-token", TOKENS["agent"]),
+            (self.machine.root / OPERATOR.lstrip("/"), TOKENS["operator"]),
+        ):
+            path.touch(mode=0o600)
+            path.write_text(text)
+
     def configure(self, *, agent: str = "", more: str = "") -> None:
         """Write the configuration; `agent` is more of its table, `more` are more tables."""
         (self.machine.root / "etc/supervisord-cp/config.toml").write_text(
             f"""
 [central]
 control_listen = "127.0.0.1:{self._control}"
+tokens_file = "/run/credentials/{CENTRAL}.service/supervisord-cp.tokens"
 start_router = false
 settle_s = 1.0
 [router]
 api_listen = "127.0.0.1:{self._api}"
 central = "http://127.0.0.1:{self._control}"
+token_file = "/run/credentials/{ROUTER}.service/supervisord-cp.agent-token"
 [agent]
 name = "node-a"
 central = "http://127.0.0.1:{self._control}"
+token_file = "/run/credentials/{AGENT}.service/supervisord-cp.agent-token"
 listen = "127.0.0.1:{self._agent}"
 backend = "systemd"
 device = "cpu"
@@ -77,14 +96,16 @@ args = {{ fake-itl-ms = 20.0 }}
 
     def ask(self, *words: str) -> str:
         """A command of ours inside; its output."""
-        return self.machine.do(PROGRAM, *words)
+        return self.machine.do(PROGRAM, "--token-file", OPERATOR, *words)
 
     def instances(self) -> dict[str, dict[str, Any]]:
         """As central sees them, none while it cannot be asked."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._control}/api/v1/instances",
+            headers={"Authorization": f"Bearer {TOKENS['operator']}"},
+        )
         try:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{self._control}/api/v1/instances", timeout=5
-            ) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 return {one["id"]: one for one in json.load(answer)}
         except (OSError, urllib.error.URLError):
             return {}

@@ -1,13 +1,14 @@
 """Central, router and agent as units, as an operator runs them, with engines in units of their own."""
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.load import Outcome, load
-from tests.systemd.booted.fleet import AGENT, CENTRAL, MODEL, REPLICAS, ROUTER, Fleet
+from tests.systemd.booted.fleet import AGENT, CENTRAL, DAEMONS, MODEL, REPLICAS, ROUTER, Fleet
 from tests.systemd.booted.machine import PROGRAM, Machine
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(180)]
@@ -93,6 +94,43 @@ async def test_a_restart_of_central_under_load_loses_no_request(machine: Machine
     assert failures(await under_load(fleet, restart)) == []
     assert fleet.ready() == before
     assert fleet.main_pid(ROUTER) == router
+
+
+@pytest.fixture
+def impatient(machine: Machine, fleet: Fleet) -> Iterator[None]:
+    """Daemons of which systemd wants to hear often."""
+    drop_ins = [machine.root / f"etc/systemd/system/{unit}.service.d/watchdog.conf" for unit in DAEMONS]
+    for drop_in in drop_ins:
+        drop_in.parent.mkdir()
+        drop_in.write_text("[Service]\nWatchdogSec=3\n")
+    machine.do("systemctl", "daemon-reload")
+    fleet.systemctl("restart", *DAEMONS)
+    yield
+    for drop_in in drop_ins:
+        shutil.rmtree(drop_in.parent)
+    machine.do("systemctl", "daemon-reload")
+    fleet.systemctl("restart", *DAEMONS)
+    fleet.ready()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_daemon_that_hangs_is_restarted_and_one_that_works_is_not(machine: Machine, fleet: Fleet) -> None:
+    before = fleet.ready()
+    working = {unit: fleet.main_pid(unit) for unit in DAEMONS}
+
+    def heard() -> list[int]:
+        return [int(machine.show(unit, "WatchdogTimestampMonotonic")) for unit in DAEMONS]
+
+    first = heard()
+    longer = [stamp + 5_000_000 for stamp in first]
+    machine.until(lambda: all(now > then for now, then in zip(heard(), longer, strict=True)), "they are fed")
+    assert {unit: fleet.main_pid(unit) for unit in DAEMONS} == working
+    machine.do("kill", "-STOP", *map(str, working.values()))
+    for unit in DAEMONS:
+        machine.until(
+            lambda unit=unit: fleet.main_pid(unit) not in (0, working[unit]), f"{unit} is restarted"
+        )
+    assert fleet.ready() == before
 
 
 def test_a_stopped_instance_has_no_unit_until_it_is_started(machine: Machine, fleet: Fleet) -> None:
