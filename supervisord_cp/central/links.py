@@ -123,10 +123,12 @@ class Links:
         self.agents[node] = peer
         peer.send(self._welcome())
         self._controller.agent_connected(hello.inventory)
-        await self._serve(peer, lambda message: self._from_agent(node, peer, message))
-        if self.agents.get(node) is peer:
-            del self.agents[node]
-            self._controller.agent_gone(node)
+        try:
+            await self._serve(peer, lambda message: self._from_agent(node, peer, message))
+        finally:  # a connection that breaks cancels this handler
+            if self.agents.get(node) is peer:
+                del self.agents[node]
+                self._controller.agent_gone(node)
         return socket
 
     async def router(self, request: web.Request) -> web.WebSocketResponse:
@@ -141,10 +143,12 @@ class Links:
         self.routers[hello.name] = peer
         peer.send(self._welcome())
         self._controller.routers.connected(hello.name, hello.version, peer.send)
-        await self._serve(peer, lambda message: self._from_router(hello.name, peer, message))
-        if self.routers.get(hello.name) is peer:
-            del self.routers[hello.name]
-            self._controller.routers.gone(hello.name)
+        try:
+            await self._serve(peer, lambda message: self._from_router(hello.name, peer, message))
+        finally:
+            if self.routers.get(hello.name) is peer:
+                del self.routers[hello.name]
+                self._controller.routers.gone(hello.name)
         return socket
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from supervisord_cp.errors import UsageError
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.wire import messages as m
+from supervisord_cp.wire.codec import encode
 from tests.central.fleet import World, deployment
 
 DOCS = Path(__file__).parents[2] / "docs" / "http.md"
@@ -378,3 +380,21 @@ def test_pages_of_several_routers_are_one_valid_page() -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     assert len(next(iter(text_string_to_metric_families(merged))).samples) == 4
+
+
+@pytest.mark.asyncio
+async def test_who_is_killed_is_gone_at_once(world: World) -> None:
+    inventory = NodeInventory(node="other", session="s", device="cpu", slots=("slot-0",))
+    async with serving(world) as served:
+        for path, mine, hello in (
+            (m.AGENT_PATH, served.links.agents, m.Hello(name="other", session="s", inventory=inventory)),
+            (m.ROUTER_PATH, served.links.routers, m.Hello(name="r", session="s")),
+        ):
+            link = await served.session.ws_connect(path)
+            await link.send_str(encode(hello))
+            await until(lambda mine=mine, hello=hello: hello.name in mine, "connected")
+            link.get_extra_info("socket").shutdown(socket.SHUT_RDWR)  # no goodbye, as with kill -9
+            await until(lambda mine=mine, hello=hello: hello.name not in mine, "gone")
+            await link.close()
+        assert not world.controller.nodes["other"].connected
+        assert not world.controller.routers.views["r"].connected
