@@ -67,7 +67,7 @@ class Placement:
         if lane.reachable:
             limit, reason = self._queue_timeout_s, RejectReason.QUEUE_TIMEOUT
         else:
-            limit, reason = self._hold_timeout_s, lane.absence()
+            limit, reason = 0.0 if lane.hopeless else self._hold_timeout_s, lane.absence()
         for flow in lane.line:
             if now - max(flow.first_wait_at, lane.changed_at) > limit:
                 self._turn_away(flow, reason)
@@ -82,7 +82,7 @@ class Placement:
     def _wait(self, flow: "Flow", now: float, *, front: bool) -> None:
         lane = flow.lane
         if lane.hopeless:
-            refusal = RejectReason.NO_CAPACITY
+            refusal = lane.absence()
         elif not front and not lane.line.fits(flow):
             refusal = RejectReason.QUEUE_FULL
         elif lane.comes_too_late(flow, now):

@@ -216,6 +216,21 @@ async def test_draining() -> None:
         check(await router.ask(CHAT), 503, RejectReason.DRAINING, retry_after=True)
 
 
+async def test_nobody_waits_while_the_last_instance_drains_for_good(router: Rig) -> None:
+    held = deployment("chat", wanted=0, wakes=False)
+    router.serve(instance(NOWHERE, draining=True), deployments=(held,))
+    check(await router.ask(CHAT), 503, RejectReason.DRAINING, retry_after=True)
+
+
+async def test_what_waits_is_turned_away_when_an_operator_stops_the_deployment(router: Rig) -> None:
+    router.serve(deployments=(deployment("chat", wanted=1),))
+    client = await router.client()
+    client.post(CHAT)
+    await until(lambda: len(router.lane().line) == 1)
+    router.serve(deployments=(deployment("chat", wanted=0, wakes=False),))
+    check(await client.answer(), 503, RejectReason.NO_CAPACITY, retry_after=True)
+
+
 async def test_deadline_exceeded(router: Rig) -> None:
     engine = await router.engine(waits(asyncio.Event(), says({})))
     router.serve(instance(engine))

@@ -191,9 +191,10 @@ class Lane(Generic[Item]):
 
     @property
     def hopeless(self) -> bool:
-        """Whether waiting is of no use: nothing runs, nothing starts, and waiting makes nothing start."""
-        deployment = self.deployment
-        return not (self._instances or deployment.wanted or deployment.wakes)
+        """Whether waiting is of no use: nothing stays, nothing starts, and waiting makes nothing start."""
+        if self.deployment.wanted or self.deployment.wakes:
+            return False
+        return all(instance.draining or instance.state in _LEAVING for instance in self._instances)
 
     def absence(self) -> RejectReason:
         """What to tell a request that has waited in vain for an instance."""
