@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Final
 
 from supervisord_cp.errors import Problem
-from supervisord_cp.policy.declare import PolicyKind
+from supervisord_cp.policy.declare import PolicyKind, summary_of
 
 _PUBLIC: Final = "supervisord_cp.policy"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -120,7 +120,7 @@ def _declaration(
         message = f'"{name.value}" cannot be a policy\'s name'
         hint = "lower-case letters, digits, - and _, beginning with a letter, 64 at most"
         return Problem(message=message, path=path, line=name.lineno, column=name.col_offset + 1, hint=hint)
-    summary = (ast.get_docstring(node) or "").partition("\n")[0]
+    summary = summary_of(ast.get_docstring(node))
     return Declaration(name=name.value, kind=kind, line=node.lineno, summary=summary)
 
 

@@ -5,6 +5,7 @@ without anything happening to a daemon.
 on standard output what is wrong with it.
 """
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from supervisord_cp.policy.params import ParamsError, read_params
 
 TIMEOUT_S: Final = 30.0
 LONGEST_CALL_S: Final = 1.0
-_MARK: Final = "supervisord-cp-trial "
+_MARK: Final = "\nsupervisord-cp-trial "
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +60,9 @@ def try_out(subject: Subject) -> Verdict:
         return _verdict(subject, f"did not come to an end within {TIMEOUT_S:g} s")
     except OSError as error:
         return _verdict(subject, f"could not be tried: {error}")
-    for line in ended.stdout.decode("utf-8", "replace").splitlines():
-        if line.startswith(_MARK):
-            return msgspec.json.decode(line.removeprefix(_MARK), type=Verdict)
+    last = ended.stdout.decode("utf-8", "replace").rpartition(_MARK)[2]
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(last, type=Verdict)
     return _verdict(subject, f"ended the process that tried it, with status {ended.returncode}")
 
 
@@ -128,7 +129,7 @@ def main() -> None:
     """The child."""
     subject = msgspec.json.decode(sys.stdin.buffer.read(), type=Subject)
     verdict = judge(subject)
-    sys.stdout.write(f"\n{_MARK}{msgspec.json.encode(verdict).decode()}\n")
+    sys.stdout.write(f"{_MARK}{msgspec.json.encode(verdict).decode()}\n")
 
 
 if __name__ == "__main__":

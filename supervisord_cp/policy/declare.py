@@ -41,8 +41,15 @@ class PolicySpec:
 
     @property
     def summary(self) -> str:
-        """The first line of its docstring."""
-        return (self.target.__doc__ or "").strip().partition("\n")[0]
+        """The first sentence of its docstring."""
+        return summary_of(self.target.__doc__)
+
+
+def summary_of(docstring: str | None) -> str:
+    """The first sentence of a docstring, in one line."""
+    paragraph = " ".join((docstring or "").strip().partition("\n\n")[0].split())
+    sentence, end, _ = paragraph.partition(". ")
+    return sentence + end.strip()
 
 
 def policy(
