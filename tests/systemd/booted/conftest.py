@@ -37,6 +37,6 @@ def fleet(machine: Machine) -> Iterator[Fleet]:
     made.hand_out_tokens()
     made.configure()
     made.systemctl("start", *DAEMONS)
-    made.ready()
+    made.served()
     yield made
     made.systemctl("stop", *DAEMONS, "supervisord-cp-engine@*")

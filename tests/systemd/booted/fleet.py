@@ -57,14 +57,14 @@ class Fleet:
             path.touch(mode=0o600)
             path.write_text(text)
 
-    def configure(self, *, agent: str = "", more: str = "") -> None:
+    def configure(self, *, start_router: bool = False, agent: str = "", more: str = "") -> None:
         """Write the configuration; `agent` is more of its table, `more` are more tables."""
         (self.machine.root / "etc/supervisord-cp/config.toml").write_text(
             f"""
 [central]
 control_listen = "127.0.0.1:{self._control}"
 tokens_file = "/run/credentials/{CENTRAL}.service/supervisord-cp.tokens"
-start_router = false
+start_router = {str(start_router).lower()}
 settle_s = 1.0
 [router]
 api_listen = "127.0.0.1:{self._api}"
@@ -118,6 +118,18 @@ args = {{ fake-itl-ms = 20.0 }}
         """Wait until all engines are ready, and routed to; their main processes."""
         self.machine.until(lambda: len(self.pids()) == REPLICAS, f"{REPLICAS} engines are ready")
         return self.pids()
+
+    def served(self) -> None:
+        """Wait until clients of the API find the model."""
+        self.ready()
+        self.machine.until(lambda: MODEL in self._models(), "the model is served")
+
+    def _models(self) -> str:
+        try:
+            with urllib.request.urlopen(f"{self.api}/v1/models", timeout=5) as answer:
+                return str(answer.read())
+        except (OSError, urllib.error.URLError):
+            return ""
 
     def main_pid(self, unit: str) -> int:
         """The main process of a unit."""

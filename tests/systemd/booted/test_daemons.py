@@ -1,6 +1,7 @@
 """Central, router and agent as units, as an operator runs them, with engines in units of their own."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.load import Outcome, load
-from tests.systemd.booted.fleet import AGENT, CENTRAL, DAEMONS, MODEL, REPLICAS, ROUTER, Fleet
+from tests.systemd.booted.fleet import AGENT, CENTRAL, DAEMONS, MODEL, ROUTER, Fleet
 from tests.systemd.booted.machine import PROGRAM, Machine
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(180)]
@@ -97,6 +98,42 @@ async def test_a_restart_of_central_under_load_loses_no_request(machine: Machine
 
 
 @pytest.fixture
+def child(machine: Machine, fleet: Fleet) -> Iterator[Callable[[], int]]:
+    """Gives the pid of the router, which central has started this time."""
+    record = machine.root / "var/lib/supervisord-cp/central/router.json"
+
+    def pid() -> int:
+        return int(json.loads(record.read_text())["pid"])
+
+    fleet.systemctl("stop", ROUTER)
+    fleet.configure(start_router=True)
+    fleet.systemctl("restart", CENTRAL)
+    machine.until(record.exists, "a router is started")
+    fleet.served()
+    yield pid
+    router = pid()
+    fleet.configure()
+    fleet.systemctl("restart", CENTRAL)
+    machine.do("kill", "-KILL", str(router))
+    machine.until(lambda: machine.run("ps", "-p", str(router)).returncode == 1, "it is gone")
+    fleet.systemctl("start", ROUTER)
+    fleet.served()
+
+
+@pytest.mark.asyncio
+async def test_a_router_that_central_started_outlives_its_restart(
+    fleet: Fleet, child: Callable[[], int]
+) -> None:
+    router = child()
+
+    async def restart() -> None:
+        await asyncio.to_thread(fleet.systemctl, "restart", CENTRAL)
+
+    assert failures(await under_load(fleet, restart)) == []
+    assert child() == router
+
+
+@pytest.fixture
 def impatient(machine: Machine, fleet: Fleet) -> Iterator[None]:
     """Daemons of which systemd wants to hear often."""
     drop_ins = [machine.root / f"etc/systemd/system/{unit}.service.d/watchdog.conf" for unit in DAEMONS]
@@ -143,6 +180,13 @@ def test_a_stopped_instance_has_no_unit_until_it_is_started(machine: Machine, fl
     after = fleet.ready()
     assert after["chat-1"] == before["chat-1"]
     assert after["chat-0"] != before["chat-0"]
+
+
+def test_an_engine_whose_unit_is_stopped_by_hand_is_started_again(machine: Machine, fleet: Fleet) -> None:
+    before = fleet.ready()
+    fleet.systemctl("stop", "supervisord-cp-engine@chat-0.service")
+    machine.until(lambda: fleet.pids().get("chat-0", before["chat-0"]) != before["chat-0"], "a new life")
+    assert fleet.ready()["chat-1"] == before["chat-1"]
 
 
 def test_with_a_killed_keeper_the_engine_ends_and_is_started_again(machine: Machine, fleet: Fleet) -> None:
@@ -247,17 +291,17 @@ def test_an_engine_and_its_models_may_be_in_a_home(machine: Machine, fleet: Flee
 
 def test_after_a_reboot_engines_start_without_central(machine: Machine, fleet: Fleet) -> None:
     before = fleet.ready()
-    ports = {name: one["port"] for name, one in fleet.instances().items()}
+    restarts = {name: one["restarts"] for name, one in fleet.instances().items()}
     fleet.systemctl("enable", AGENT)
     machine.power_off()
     machine.boot()
-    units = [f"supervisord-cp-engine@{name}.service" for name in ports]
+    units = [f"supervisord-cp-engine@{name}.service" for name in before]
     machine.until(
         lambda: all(machine.show(unit, "ActiveState") == "active" for unit in units), "engines start"
     )
     assert machine.show(CENTRAL, "ActiveState") == "inactive"
-    assert len(units) == len(before) == REPLICAS
     fleet.systemctl("start", CENTRAL, ROUTER)
     fleet.ready()
     assert {one["state"] for one in fleet.instances().values()} == {"ready"}
+    assert {name: one["restarts"] for name, one in fleet.instances().items()} == restarts  # no crash
     fleet.systemctl("disable", AGENT)
