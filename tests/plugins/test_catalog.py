@@ -18,9 +18,7 @@ def refused(paths: list[Path]) -> list[str]:
 
 
 def test_our_own_policies_are_all_there() -> None:
-    routing = (
-        "load_balanced round_robin weighted_round_robin random power_of_two affinity locality"
-    )
+    routing = "load_balanced round_robin weighted_round_robin random power_of_two affinity locality"
     scheduling = "fifo priority slo_aware cost_optimized adaptive"
     more = "topology_aware prefix least_loaded kv_aware hpa kpa queue_slo schedule fixed spread"
     assert set(f"{routing} {scheduling} {more}".split()) <= set(named([]))
