@@ -17,6 +17,7 @@ from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.dispatch import Dispatcher
 from supervisord_cp.router.health import HealthChecks
 from supervisord_cp.router.listener import Listener
+from supervisord_cp.router.policies import RouterPolicies
 
 WAIT_S = 10.0
 
@@ -328,7 +329,9 @@ def deployment(name: str = "chat", *names: str, wanted: int = 1, **more: object)
 class Rig:
     """A dispatcher with its listener, and what the outside would do for it."""
 
-    def __init__(self, config: RouterConfig, keys: Path | None = None) -> None:
+    def __init__(
+        self, config: RouterConfig, keys: Path | None = None, policies: RouterPolicies | None = None
+    ) -> None:
         self.config = config
         self.ejected_log: list[str] = []
         self.released_log: list[str] = []
@@ -341,7 +344,10 @@ class Rig:
             created=1700000000,
             rng=Random(7),
             watcher=self,
+            binder=None if policies is None else policies.binder,
         )
+        if policies is not None:
+            policies.attach(self.dispatcher)
         self.listener = Listener(self.dispatcher, config)
         self.health = HealthChecks(self.dispatcher, lambda account: None)
         self.version = 0
@@ -399,10 +405,12 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(*, keys: Path | None = None, **settings: object) -> AsyncIterator[Rig]:
+async def rig(
+    *, keys: Path | None = None, policies: RouterPolicies | None = None, **settings: object
+) -> AsyncIterator[Rig]:
     """A running router; at the end no lease, flow or task may be left."""
     config = RouterConfig(api_listen=Listen(host="127.0.0.1", port=0), **settings)  # type: ignore[arg-type]
-    made = Rig(config, keys)
+    made = Rig(config, keys, policies)
     before = asyncio.all_tasks()
     await made.listener.start()
     ticking = asyncio.create_task(_tick(made))
