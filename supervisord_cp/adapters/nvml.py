@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from supervisord_cp.adapters.child import Child
 from supervisord_cp.adapters.nvml_lines import ProbeLine, Sample, fold, view
 from supervisord_cp.clock import Clock
 from supervisord_cp.model.base import DeviceId, Value
@@ -69,8 +70,8 @@ class NvmlReader:
         self._known: dict[DeviceId, Sample] | None = None
         self._reason = Reason(code=ReasonCode.GPUS_NOT_READ_YET)
         self._task: asyncio.Task[None] | None = None
-        self._probe: asyncio.subprocess.Process | None = None
-        self._abandoned: asyncio.subprocess.Process | None = None
+        self._probe: Child | None = None
+        self._abandoned: Child | None = None
 
     async def start(self) -> None:
         """Begin to read; returns before the first reading is there."""
@@ -113,13 +114,8 @@ class NvmlReader:
 
     async def _run_probe(self) -> _Ending:
         """One probe from its start to its end."""
-        self._probe = process = await asyncio.create_subprocess_exec(
-            *_probe_argv("--interval", str(self._timing.interval_s)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            env=self._environ,
-            start_new_session=True,
-            limit=LONGEST_LINE,
+        self._probe = process = await Child.start(
+            _probe_argv("--interval", str(self._timing.interval_s)), env=self._environ, limit=LONGEST_LINE
         )
         ending = await self._follow(process)
         if ending is _Ending.SILENT:
@@ -136,9 +132,8 @@ class NvmlReader:
             self._say(Reason(code=ReasonCode.PROBE_FAILED, params={"error": error}))
         return ending
 
-    async def _follow(self, process: asyncio.subprocess.Process) -> _Ending:
+    async def _follow(self, process: Child) -> _Ending:
         """Take in lines until there are no more, or none in time."""
-        assert process.stdout is not None
         patience = self._timing.first_line_s
         while True:
             try:
@@ -180,11 +175,9 @@ class NvmlReader:
         else:
             log.warning("GPUs cannot be read: %s", render(reason))
 
-    async def _kill(self, process: asyncio.subprocess.Process) -> bool:
+    async def _kill(self, process: Child) -> bool:
         """SIGKILL and a short wait. False: it does not die, so it sits in a call of the driver."""
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        process.kill()
         try:
             async with asyncio.timeout(self._timing.kill_wait_s):
                 await process.wait()
@@ -192,7 +185,7 @@ class NvmlReader:
             return False
         return True
 
-    async def _abandon(self, process: asyncio.subprocess.Process) -> None:
+    async def _abandon(self, process: Child) -> None:
         """Leave it behind. With one left behind already, wait until either has ended."""
         log.error("the GPU probe %d does not die of SIGKILL; it is left behind", process.pid)
         earlier = self._abandoned

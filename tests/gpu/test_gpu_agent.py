@@ -88,6 +88,7 @@ async def test_a_start_waits_for_the_memory_of_an_outsider(
         "waiting for 64.0 GiB of GPU memory, 60.0 GiB free; held by pid "
     )
     assert f"pid {bystander.pid} (" in reason(central, "chat-1")
+    await central.sees(lambda c: gpu(c, 1).holders)
     (holder,) = gpu(central, 1).holders
     assert (holder.pid, holder.bytes, holder.instance) == (bystander.pid, 20 * GIB, "")
     bystander.kill()

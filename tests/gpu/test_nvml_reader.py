@@ -362,7 +362,7 @@ async def test_only_one_probe_that_cannot_be_killed_is_left_behind(
     hasty: NvmlReader, driver: StubDriver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     driver.add("hang", call="nvmlInitWithFlags")
-    monkeypatch.setattr("asyncio.subprocess.Process.kill", lambda process: None)  # as if in state D
+    monkeypatch.setattr("supervisord_cp.adapters.child.Child.kill", lambda process: None)  # as if in state D
     await hasty.start()
     first = await another_probe_than(set())
     second = await another_probe_than({first.pid})
