@@ -106,6 +106,7 @@ class _Central:
         self._silent = SilentNodes(clock, self._controller.silent_engines)
         self._controller.dead_for = self._silent.dead_for
         self._prometheus: PrometheusClient | None = None
+        self._controller.probe_error = self._prober.error
         self._stopping = asyncio.Event()
         self._interrupted = False
 

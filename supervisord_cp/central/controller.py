@@ -69,6 +69,7 @@ class Controller:
         self.dead_for: Callable[[NodeName], float | None] = lambda node: None
         self.send_desired: Callable[[NodeName, DesiredNode], None] = lambda node, desired: None
         self.query_results: Callable[[], Mapping[str, Result]] = dict
+        self.probe_error: Callable[[str], str] = lambda instance: ""
         self.wake: Callable[[], None] = lambda: None
         self._published: dict[NodeName, DesiredNode] = {}
         self._counter = 0

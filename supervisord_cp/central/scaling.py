@@ -21,7 +21,7 @@ from supervisord_cp.model.base import DeploymentName, InstanceId
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.fleet import PolicyUse, RoutedDeployment
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
-from supervisord_cp.model.launch import EngineKind, LaunchSpec, revision_of
+from supervisord_cp.model.launch import EngineKind, LaunchSpec, RunState, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.scaling import (
     ScaleDecision,
@@ -168,11 +168,17 @@ class Scaling:
     def routed(self, config: Config, memory: Memory) -> tuple[RoutedDeployment, ...]:
         """The deployments for routers."""
         out = []
+        stopped: dict[DeploymentName, int] = {}
+        for assignment in memory.assignments.values():
+            if assignment.run is RunState.STOPPED:
+                stopped[assignment.deployment] = stopped.get(assignment.deployment, 0) + 1
         for deployment in config.deployments:
             name = DeploymentName(deployment.name)
             decision = self.decisions.get(name)
-            held = name in memory.holds
-            wanted = 0 if decision is None or held else decision.wanted
+            asked = 0 if decision is None else decision.wanted
+            wanted = max(0, asked - stopped.get(name, 0))
+            held = name in memory.holds or (asked > 0 and wanted == 0)
+            wanted = 0 if held else wanted
             out.append(routed_deployment(deployment, wanted, self._start_s.get(name), held=held))
         return tuple(out)
 

@@ -23,7 +23,11 @@ def instances(controller: Controller) -> list[Json]:
     observed = controller.statuses()
     out = [observed_instance(controller, view, status) for view, status in observed.values()]
     out += [_awaited(a) for a in controller.memory.assignments.values() if a.id not in observed]
-    out += [_static(item) for item in controller.routers.instances() if item.static]
+    out += [
+        _static(item, controller.probe_error(item.id))
+        for item in controller.routers.instances()
+        if item.static
+    ]
     return sorted(out, key=lambda item: _natural(str(item["id"])))
 
 
@@ -120,13 +124,15 @@ def _awaited(assignment: Assignment) -> Json:
     }
 
 
-def _static(item: RoutedInstance) -> Json:
+def _static(item: RoutedInstance, error: str) -> Json:
     load = item.load
     return {
         **_blank(item.id, item.deployment, item.node),
         "engine": EngineKind.NONE,
         "incarnation": item.incarnation,
         "state": item.state,
+        "reason": ReasonCode.PROBE_FAILED if error else None,
+        "message": error,
         "url": item.url,
         "port": _port(item.url),
         "ready": item.state is InstanceState.READY,
@@ -342,10 +348,10 @@ def _problems(
             )
             yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why})"
     for item in all_instances:
-        if item["state"] in (InstanceState.CRASHED, InstanceState.BACKOFF, InstanceState.DEGRADED):
+        if item["state"] in (InstanceState.CRASHED, InstanceState.BACKOFF, InstanceState.DEGRADED) or (
+            item["static"] and not item["ready"]
+        ):
             yield f"{item['id']}: {item['state']}" + (f" ({item['message']})" if item["message"] else "")
-        elif item["static"] and not item["ready"]:
-            yield f"{item['id']}: {item['state']}"
 
 
 def code_of(reason: Reason) -> str | None:

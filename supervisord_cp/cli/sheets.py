@@ -3,6 +3,7 @@
 Fields that an older or newer central leaves out show as unknown.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -115,12 +116,13 @@ def deployment_state(item: Json) -> str:
 
 
 def _deployment_row(item: Json) -> tuple[str, ...]:
-    why = [f"cannot place: {one.get('message')}" for one in item.get("cannot_place") or ()]
+    reasons = Counter(str(one.get("message")) for one in item.get("cannot_place") or ())
+    why = [f"cannot place{f' {n}' if n > 1 else ''}: {reason}" for reason, n in reasons.items()]
     why += [str(item[key]) for key in ("message", "progress") if item.get(key)]
     return (
         str(item["name"]),
         str(item.get("served_name") or text.UNKNOWN),
-        str(item.get("ready", 0)),
+        _ready(item),
         str(item.get("wanted", 0)),
         str(item.get("starting", 0)),
         str(item.get("draining", 0)),
@@ -128,6 +130,12 @@ def _deployment_row(item: Json) -> tuple[str, ...]:
         str(item.get("scaler") or text.UNKNOWN),
         "; ".join(why),
     )
+
+
+def _ready(item: Json) -> str:
+    """`2`, or `2+3` with three static instances beside."""
+    static = item.get("static_ready", 0)
+    return f"{item.get('ready', 0)}+{static}" if static else str(item.get("ready", 0))
 
 
 def nodes_sheet(nodes: Sequence[Json]) -> Sheet:

@@ -114,6 +114,11 @@ class Prober:
         if self._session is not None:
             await self._session.close()
 
+    def error(self, name: str) -> str:
+        """What the last probe of an instance found wrong, "" when nothing."""
+        probe = self._probes.get(name)
+        return "" if probe is None else probe.error
+
     def keys(self) -> dict[Incarnation, str]:
         """API keys by incarnation, read from their files; an unreadable one is logged and left out."""
         out: dict[Incarnation, str] = {}

@@ -379,3 +379,6 @@ def test_requests_need_not_wait_for_what_does_not_wake() -> None:
         "none": False,
         "held": False,
     }
+    Operations(world.controller).instance("some-0", "stop", 0.0)
+    world.run(8.0, router)
+    assert {d.name: (d.wakes, d.wanted) for d in router.snapshot.deployments}["some"] == (False, 0)
