@@ -110,7 +110,7 @@ class Binder:
                 for step in self.registry.expand(use):
                     yield self._step(self.registry.resolve(step, ROUTING_KINDS), weight=use.weight)
             except Unresolved as error:
-                problems.append(str(error))
+                problems += _told(error)
 
     def _step(self, bound: Bound, weight: float) -> Step:
         return Step(
@@ -126,7 +126,7 @@ class Binder:
         try:
             return self._scheduler(use)
         except Unresolved as error:
-            problems.append(str(error))
+            problems += _told(error)
             return self._scheduler(_STAND_IN_SCHEDULER)
 
     def _scheduler(self, use: PolicyUse) -> Scheduling:
@@ -163,6 +163,11 @@ class Binder:
         name = bound.spec.name
         watch = None if bound.own else self._watch
         return Guard(name, self.book.of(name), self._listener, self._timer, watch=watch)
+
+
+def _told(error: Unresolved) -> list[str]:
+    """What is wrong; nothing is while a policy is still being loaded."""
+    return [] if error.unloaded else [str(error)]
 
 
 def _made(bound: Bound) -> Callable[..., Any]:

@@ -130,6 +130,7 @@ def test_a_good_answer_goes_through_and_is_counted() -> None:
     [
         (raises(RuntimeError("broken")), "raised RuntimeError: broken"),
         (raises(RecursionError()), "raised RecursionError: "),
+        (raises(SystemExit(3)), "raised SystemExit: 3"),
         (lambda asked: "nonsense", "returned nonsense"),
         (lambda: None, "raised TypeError: "),
     ],

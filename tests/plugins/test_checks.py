@@ -8,11 +8,11 @@ import pytest
 from supervisord_cp.config.findings import Level
 from supervisord_cp.config.load import read_file
 from supervisord_cp.errors import ConfigErrors
-from supervisord_cp.plugin_host import host as host_module
 from supervisord_cp.plugin_host.checks import load_for_daemon, named_policies, policy_findings
 from supervisord_cp.plugin_host.host import PolicyHost
-from supervisord_cp.plugin_host.trial import judge
 from tests.plugins.files import likes, scorer, write
+
+pytestmark = pytest.mark.usefixtures("tried")
 
 MISTAKES = """\
 [plugins]
@@ -38,11 +38,6 @@ EXPECTED = [
     (11, 12, 'deployments.chat.autoscale.scalers[0]: no scaling policy is called "kpb"'),
     (11, 29, 'deployments.chat.autoscale.scalers[1]: "fifo" is a scheduler, not a scaling policy'),
 ]
-
-
-@pytest.fixture(autouse=True)
-def tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "try_out", judge)
 
 
 def config(folder: Path, text: str) -> Path:

@@ -8,27 +8,12 @@ from typing import Any
 import pytest
 
 from supervisord_cp.model.fleet import PolicyUse
-from supervisord_cp.plugin_host import host as host_module
 from supervisord_cp.plugin_host.host import PolicyHost
 from supervisord_cp.plugin_host.registry import ROUTING_KINDS, Registry, Unresolved
-from supervisord_cp.plugin_host.trial import Subject, Verdict, judge
 from supervisord_cp.policy.testing import context, fleet, request
 from tests.plugins.files import likes, scorer, write
 
 MINE = (PolicyUse(use="mine"),)
-
-
-@pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was tried; in this process, which is quicker and is tested elsewhere."""
-    seen: list[str] = []
-
-    def try_here(subject: Subject) -> Verdict:
-        seen.append(subject.path or subject.entry_point)
-        return judge(subject)
-
-    monkeypatch.setattr(host_module, "try_out", try_here)
-    return seen
 
 
 def liked(registry: Registry) -> int:

@@ -113,7 +113,9 @@ class Guard:
             self._count(began)
             self._failed(now, str(error))
             return None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a policy that calls sys.exit() is no reason to end
             self._count(began)
             self._failed(now, f"raised {type(error).__name__}: {error}")
             return None
