@@ -16,7 +16,7 @@ from supervisord_cp.builtin.routers.load_balanced import load_balanced
 from supervisord_cp.builtin.routers.nearest import NearestParams, nearest
 from supervisord_cp.builtin.routers.power_of_two import power_of_two
 from supervisord_cp.builtin.routers.random import random
-from supervisord_cp.builtin.routers.rendezvous import RendezvousParams, rendezvous
+from supervisord_cp.builtin.routers.rendezvous import Rendezvous, RendezvousParams
 from supervisord_cp.builtin.routers.round_robin import RoundRobin
 from supervisord_cp.builtin.routers.topology_aware import TopologyParams, topology_aware
 from supervisord_cp.builtin.routers.weighted_round_robin import WeightedRoundRobin
@@ -35,7 +35,7 @@ SCORERS: dict[str, tuple[Callable[..., Sequence[float]], Any]] = {
     "least_loaded": (least_loaded, None),
     "kv_aware": (kv_aware, KvAwareParams()),
     "topology_aware": (topology_aware, TopologyParams(node="node-0", zone="zone-0")),
-    "rendezvous": (rendezvous, RendezvousParams()),
+    "rendezvous": (Rendezvous(RendezvousParams()), RendezvousParams()),
 }
 
 
@@ -210,8 +210,8 @@ def test_the_load_bound_holds_and_leaves_somebody(
 
 
 def winner(session: str, candidates: Sequence[Candidate], **params: Any) -> str:
-    ctx = context(RendezvousParams(**params))
-    return best(rendezvous(request(session=session), candidates, ctx), candidates)
+    given_ = RendezvousParams(**params)
+    return best(Rendezvous(given_)(request(session=session), candidates, context(given_)), candidates)
 
 
 def test_a_session_stays_whatever_the_work() -> None:
@@ -245,14 +245,21 @@ def test_sessions_spread_by_weight() -> None:
     ],
 )
 def test_what_keeps_requests_together(by: Any, one: Any, other: Any, same: bool) -> None:
-    many, ctx = fleet(64), context(RendezvousParams(by=by))
-    scores = [rendezvous(request(**fields), many, ctx) for fields in (one, other)]
+    many, policy = fleet(64), Rendezvous(RendezvousParams(by=by))
+    scores = [policy(request(**fields), many, context()) for fields in (one, other)]
     assert (scores[0] == scores[1]) is same
 
 
 def test_without_a_session_work_decides() -> None:
     pair = [candidate(0, booked_decode=500), candidate(1)]
-    assert best(rendezvous(request(), pair, context(RendezvousParams())), pair) == "chat-1"
+    assert best(Rendezvous(RendezvousParams())(request(), pair, context()), pair) == "chat-1"
+
+
+def test_only_instances_that_are_there_are_remembered() -> None:
+    policy = Rendezvous(RendezvousParams())
+    for n in range(100):
+        policy(request(session="s"), [candidate(n), candidate(n + 1)], context())
+    assert len(policy._hashes) <= 10
 
 
 def test_an_unknown_source_is_refused() -> None:

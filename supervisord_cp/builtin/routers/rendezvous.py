@@ -9,7 +9,8 @@ from msgspec import Meta
 
 from supervisord_cp.policy import Candidate, Context, RoutingRequest, Value, scorer
 
-_MOST_HASH: Final = float(1 << 64)
+_BITS: Final = (1 << 64) - 1
+_ODD: Final = 0x9E3779B97F4A7C15
 _SOURCES: Final = ("session", "user", "key")
 
 Source = Annotated[str, Meta(pattern=f"^({'|'.join(_SOURCES)})$")]
@@ -24,30 +25,47 @@ class RendezvousParams(Value, frozen=True, kw_only=True):
 
 
 @scorer("rendezvous", params=RendezvousParams)
-def rendezvous(
-    request: RoutingRequest, candidates: Sequence[Candidate], context: Context[RendezvousParams]
-) -> list[float]:
+class Rendezvous:
     """A number from the session and the instance's id alone, larger on average for a larger weight.
 
     The highest one stays the highest when other instances come or go, so that only the sessions of an
     instance that is gone move; every router finds the same. Without a session: the least work.
     """
-    name = _affinity(request, context.params.by)
-    if not name:
-        return [-candidate.work(context.request_tokens) for candidate in candidates]
-    key = blake2b(name.encode(), digest_size=16).digest()
-    return [_weight(key, candidate) for candidate in candidates]
+
+    def __init__(self, params: RendezvousParams) -> None:
+        self._by = params.by
+        self._hashes: dict[str, int] = {}
+        """Of instances' ids."""
+
+    def __call__(
+        self, request: RoutingRequest, candidates: Sequence[Candidate], context: Context[RendezvousParams]
+    ) -> list[float]:
+        name = self._affinity(request)
+        if not name:
+            return [-candidate.work(context.request_tokens) for candidate in candidates]
+        if len(self._hashes) > 4 * len(candidates):
+            self._hashes.clear()
+        key = _hash(name)
+        return [self._weight(key, candidate) for candidate in candidates]
+
+    def _affinity(self, request: RoutingRequest) -> str:
+        for source in self._by:
+            value: str = getattr(request, source)
+            if value:
+                return f"{source}:{value}"
+        return ""
+
+    def _weight(self, key: int, candidate: Candidate) -> float:
+        name = candidate.instance.id
+        own = self._hashes.get(name)
+        if own is None:
+            own = self._hashes[name] = _hash(name)
+        mixed = (key ^ own) * _ODD & _BITS
+        mixed = (mixed ^ mixed >> 29) * _ODD & _BITS
+        uniform = ((mixed ^ mixed >> 32) + 1) / (_BITS + 2)
+        return (candidate.instance.weight or 1.0) / -math.log(uniform)
 
 
-def _affinity(request: RoutingRequest, by: Sequence[str]) -> str:
-    for source in by:
-        value: str = getattr(request, source)
-        if value:
-            return f"{source}:{value}"
-    return ""
-
-
-def _weight(key: bytes, candidate: Candidate) -> float:
-    digest = blake2b(candidate.instance.id.encode(), digest_size=8, key=key).digest()
-    uniform = (int.from_bytes(digest) + 1) / (_MOST_HASH + 2)
-    return (candidate.instance.weight or 1.0) / -math.log(uniform)
+def _hash(text: str) -> int:
+    """The same in every process."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

@@ -1,7 +1,6 @@
 """Cost optimized: the cheapest instances that are still in time."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -40,17 +39,14 @@ class CostOptimized:
         waiting: WaitingRequest,
         candidates: Sequence[Candidate],
         context: QueueContext[Any],
-    ) -> list[Candidate]:
+    ) -> Sequence[Candidate]:
         affordable = self._within_budget(waiting, candidates, context) or candidates
-        by_cost = sorted(affordable, key=self._cost_per_hour)
-        tiers = [list(tier) for _, tier in groupby(by_cost, key=self._cost_per_hour)]
-        may_wait = self._may_wait(waiting, context)
-        allowed: list[Candidate] = []
-        for tier in tiers:
-            allowed += tier
-            if may_wait or not all(candidate.full for candidate in tier):
-                break
-        return allowed
+        costs = [self._cost_per_hour(candidate) for candidate in affordable]
+        for limit in sorted(set(costs)):
+            allowed = [c for c, cost in zip(affordable, costs, strict=True) if cost <= limit]
+            if not all(candidate.full for candidate in allowed) or self._may_wait(waiting, context):
+                return allowed
+        return affordable
 
     def _may_wait(self, waiting: WaitingRequest, context: QueueContext[Any]) -> bool:
         """Whether there is time to wait until one of the busy instances has room."""
@@ -60,10 +56,10 @@ class CostOptimized:
 
     def _within_budget(
         self, waiting: WaitingRequest, candidates: Sequence[Candidate], context: QueueContext[Any]
-    ) -> list[Candidate]:
+    ) -> Sequence[Candidate]:
         budget = waiting.request.cost_budget
         if budget is None:
-            return list(candidates)
+            return candidates
         hours = context.expected_s(waiting.tokens) / 3600
         return [c for c in candidates if hours * self._cost_per_hour(c) / (c.inflight + 1) <= budget]
 
