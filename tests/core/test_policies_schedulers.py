@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from supervisord_cp.builtin.schedulers.adaptive import Adaptive, AdaptiveParams
@@ -33,6 +33,7 @@ def rank(arrived: float, level: RequestPriority, now: float = 0.0, ageing_s: flo
 
 @given(ARRIVALS, ARRIVALS, PRIORITIES)
 def test_of_equals_the_older_goes_first(one: float, other: float, level: RequestPriority) -> None:
+    assume(one == other or abs(one - other) > 1e-6)  # less is lost in the sum with the level's step
     assert (rank(one, level) < rank(other, level)) is (one < other)
 
 
