@@ -40,7 +40,8 @@ Versions: {versions}.
 One run, {cores} cores shared with whatever else ran there: times under a second are rough. All three run
 the same fake engine ([what it does as vLLM does](fake-engine.md)): API server, `VLLM::EngineCore`,
 `VLLM::Worker`. Faults, process inspection and HTTP checks are the same code; how each supervisor sees its
-engines is read from central's API, from supervisord's XML-RPC, and with circus's own client.
+engines is read from central's API, from supervisord's XML-RPC, and with circus's own client. All engines
+get `SPT_NOENV=1` and a mark in their environment, by which their processes are found.
 
 * supervisord has `autorestart=true`, `stopasgroup=true`, `killasgroup=true`, `stopwaitsecs=3`; circus
   `stop_children = True`, `graceful_timeout = 3`; ours `stop_grace_s = 3` and `stall_s = 5` (its default
@@ -55,6 +56,9 @@ engines is read from central's API, from supervisord's XML-RPC, and with circus'
   cause. The engine's log does not count: all three keep that.
 * Ours waits half a second to a second before a first restart, so that a crash loop is no busy loop;
   supervisord restarts at once what has run for a second. *Serves again* shows it.
+* When every process of ours is killed, keepers too, nobody reads the engines' output or will know how they
+  end: the next agent ends them and starts new ones, and their streams break. The others' engines go on there,
+  unknown to their supervisor and in the way of the new ones.
 * supervisord and circus are made for any program; that they know nothing of loading, hanging or ports is
   what is compared here, not a fault of theirs.
 """
