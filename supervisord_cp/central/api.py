@@ -97,7 +97,7 @@ class Api:
                 "GET",
                 "/api/v1/explain/{kind}/{id}",
                 self.explain,
-                "why a deployment or an instance is as it is",
+                "why a request, a deployment or an instance is as it is",
             ),
             ("GET", "/api/v1/prometheus/targets", self.targets, "scrape targets for Prometheus (http_sd)"),
             ("GET", "/api/v1/openapi.json", self.openapi, "this list, as OpenAPI"),
@@ -177,9 +177,13 @@ class Api:
 
     async def explain(self, request: web.Request) -> web.StreamResponse:
         kind, name = request.match_info["kind"], request.match_info["id"]
+        if kind == "request":
+            return await self._explain_request(name)
         makers = {"deployment": explain.explain_deployment, "instance": explain.explain_instance}
         if kind not in makers:
-            return _error(404, f"nothing is recorded of a {kind}; deployment and instance can be explained")
+            return _error(
+                404, f"nothing is recorded of a {kind}; request, deployment, instance can be explained"
+            )
         found = makers[kind](self._c, name)
         if found is None:
             return _error(404, f"no {kind} named {name}")
@@ -201,6 +205,14 @@ class Api:
             return {"capsule": None, "capsule_missing": "its agent does not answer"}
         except (CallFailed, ValueError) as error:
             return {"capsule": None, "capsule_missing": str(error)}
+
+    async def _explain_request(self, name: str) -> web.StreamResponse:
+        """Routers keep the latest decisions; central asks them all."""
+        answers = await ask_routers(self._links.routers, "requests.explain", request=name)
+        found = {router: told for router, told in answers.items() if told and isinstance(told, list)}
+        if not found:
+            return _error(404, f"no router has decided lately for a request {name} (see its x-request-id)")
+        return web.json_response({"request": name, "decisions": found})
 
     async def targets(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(targets(self._c))

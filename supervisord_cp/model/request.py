@@ -74,12 +74,22 @@ class Candidate(Value, frozen=True, kw_only=True):
 
 
 class RouteDecision(Value, frozen=True, kw_only=True):
-    """Where a request goes, and what was considered."""
+    """Where a request went, and what was considered."""
 
     request: str
     pick: InstanceId
     incarnation: Incarnation
     alternates: tuple[InstanceId, ...] = ()
+    """Others that the filters left."""
+    left_out: tuple[InstanceId, ...] = ()
+    """Others that had room and were left out by a filter."""
     scores: dict[str, float] = {}
+    booked: dict[str, int] = {}
+    """Tokens that the router had booked on each."""
+    inflight: dict[str, int] = {}
+    """Requests that each had, ours and others'."""
     policy: str = ""
+    """The steps that were asked; "" when there was one instance only."""
     snapshot_version: int = 0
+    age_s: float = 0.0
+    """Since it was decided."""

@@ -20,6 +20,7 @@ from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectRea
 from supervisord_cp.core.routing.retry import MAX_REFUSALS, Miss, RetryBudget, may_retry
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot
+from supervisord_cp.model.request import RouteDecision
 from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.plugin_host.registry import Registry
 from supervisord_cp.policy.routing import Outcome
@@ -177,6 +178,11 @@ class Dispatcher:
         """Take over policies that have changed."""
         self.fleet.use_policies(registry, self.clock())
         self.pump_all()
+
+    def explain(self, request: str) -> list[RouteDecision]:
+        """Where a request of late went, and why there."""
+        now = self.clock()
+        return [told for lane in self.fleet.lanes.values() for told in lane.decisions.of(request, now)]
 
     def use_keys(self, keys: Mapping[Incarnation, str]) -> None:
         """Take over the engines' API keys."""

@@ -113,6 +113,7 @@ class Fleet:
     def _refresh(self, name: DeploymentName, now: float) -> None:
         lane = self.lanes.get(name)
         if lane is not None:
+            lane.decisions.snapshot_version = self.table.version
             lane.refresh(self.table.instances[name], self.ledger, self.ejections, now)
 
     def _lane(self, deployment: RoutedDeployment, now: float) -> "Lane[Flow]":

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
+from msgspec.json import encode as encode_json
 from msgspec.structs import replace
 
 from supervisord_cp.adapters.central_link import CentralLink
@@ -201,6 +202,8 @@ class Follower:
         policies = self._policies
         if method == "metrics":
             yield self._metrics()
+        elif method == "requests.explain":
+            yield encode_json(self._dispatcher.explain(str(params.get("request", "")))).decode()
         elif method == "policies.reload" and policies is not None:
             yield await policies.call_reload(params)
         elif method == "policies.differences" and policies is not None:

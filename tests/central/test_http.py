@@ -398,3 +398,29 @@ async def test_who_is_killed_is_gone_at_once(world: World) -> None:
             await link.close()
         assert not world.controller.nodes["other"].connected
         assert not world.controller.routers.views["r"].connected
+
+
+@pytest.mark.asyncio
+async def test_explain_of_a_request_asks_the_routers(world: World) -> None:
+    async def on_call(method: str, params: dict[str, object]) -> AsyncIterator[str]:
+        assert method == "requests.explain"
+        yield json.dumps([{"pick": "chat-1"}] if params["request"] == "mine" else [])
+
+    async with serving(world) as served:
+        link = CentralLink(
+            url=served.url,
+            path=m.ROUTER_PATH,
+            token=lambda: "",
+            hello=lambda: m.Hello(name="r", session="s"),
+            on_message=lambda message: None,
+            on_call=on_call,
+        )
+        running = asyncio.create_task(link.run())
+        await until(lambda: "r" in served.links.routers, "the router is connected")
+        async with served.session.get("/api/v1/explain/request/mine") as answer:
+            assert await answer.json() == {"request": "mine", "decisions": {"r": [{"pick": "chat-1"}]}}
+        async with served.session.get("/api/v1/explain/request/other") as answer:
+            assert answer.status == 404
+            assert "no router has decided lately" in (await answer.json())["error"]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

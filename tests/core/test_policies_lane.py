@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from supervisord_cp.core.policies.breaker import FIRST_OPEN_S, MOST_FAILURES
+from supervisord_cp.core.routing.decisions import MOST, OLDEST_S
 from supervisord_cp.core.routing.lane_policies import LanePolicies
 from supervisord_cp.core.routing.shadow import Agreement, RouterShadow, SchedulerShadow
 from supervisord_cp.model.request import Candidate
@@ -278,3 +279,56 @@ def test_a_scheduling_shadow_has_a_line_of_its_own() -> None:
     free(there, 0)
     assert [name for name, _ in there.drain()] == ["c"]
     assert (agreement.decisions, agreement.agreed) == (3, 1)
+
+
+# --- what was decided
+
+
+def test_decisions_can_be_looked_up_with_what_they_were_made_from() -> None:
+    bench = Bench()
+    steps = [
+        bench.step("filter", lambda r, c, x: c[:2], "first_two"),
+        bench.step("scorer", lambda r, c, x: [1.0, 2.0], "second"),
+    ]
+    there = bench.lane(instance(0), instance(1), instance(2), steps=steps)
+    there.lane.decisions.snapshot_version = 7
+    there.account(0).open(30, 12)
+    there.lane.choose(Item("a"), 100.0)
+    (told,) = there.lane.decisions.of("a", 102.5)
+    assert (told.pick, told.incarnation, told.alternates, told.left_out) == (
+        "chat-1",
+        "chat-1.a",
+        ("chat-0",),
+        ("chat-2",),
+    )
+    assert told.scores == {"chat-0": 1.0, "chat-1": 2.0}
+    assert (told.booked, told.inflight) == (
+        {"chat-0": 42, "chat-1": 0, "chat-2": 0},
+        {"chat-0": 1, "chat-1": 0, "chat-2": 0},
+    )
+    assert (told.policy, told.snapshot_version, told.age_s) == ("first_two + second", 7, 2.5)
+    assert list(there.lane.decisions.of("b", 102.5)) == []
+
+
+def test_a_request_that_is_sent_again_has_several_decisions() -> None:
+    there = Bench().lane(instance(0))
+    for now in (1.0, 2.0):
+        there.lane.choose(Item("a"), now)
+    assert [(told.pick, told.policy, told.age_s) for told in there.lane.decisions.of("a", 3.0)] == [
+        ("chat-0", "", 2.0),
+        ("chat-0", "", 1.0),
+    ]
+
+
+def test_decisions_are_bounded_in_count_and_age() -> None:
+    there = Bench().lane(instance(0))
+    for n in range(2 * MOST):
+        there.lane.choose(Item(str(n)), float(n) / MOST)
+    assert len(there.lane.decisions) == MOST
+    assert list(there.lane.decisions.of(str(2 * MOST - 1), 1.0 + OLDEST_S + 2.0)) == []
+    for _ in range(10):
+        there.lane.choose(Item("new"), 10 * OLDEST_S)
+    assert len(there.lane.decisions) <= MOST
+    for _ in range(MOST):
+        there.lane.choose(Item("newer"), 20 * OLDEST_S)
+    assert len(list(there.lane.decisions.of("newer", 20 * OLDEST_S))) == MOST

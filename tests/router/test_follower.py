@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -140,6 +141,20 @@ async def test_metrics_are_told_when_asked(router: Rig, central: Central, follow
     chunks = [x for x in central.heard if isinstance(x, m.CallChunk)]
     assert "".join(chunk.data for chunk in chunks if chunk.id == 7) == "some 1\n"
     assert any("dance" in chunk.error for chunk in chunks if chunk.id == 8)
+
+
+async def test_where_a_request_went_is_told_when_asked(router: Rig, central: Central, follow: Follow) -> None:
+    engines = [await router.engine() for _ in range(2)]
+    router.serve(*(instance(engine, number) for number, engine in enumerate(engines)))
+    answer = await router.ask(CHAT, headers="x-request-id: mine\r\n")
+    follow()
+    await central.send(m.Call(id=7, method="requests.explain", params={"request": "mine"}))
+    await until(lambda: any(isinstance(x, m.CallChunk) and x.done for x in central.heard))
+    told = "".join(chunk.data for chunk in central.heard if isinstance(chunk, m.CallChunk))
+    (decision,) = json.loads(told)
+    assert decision["pick"] == answer.headers["x-supervisord-cp-instance"]
+    assert decision["policy"] == "load_balanced"
+    assert decision["scores"].keys() == {"chat-0", "chat-1"}
 
 
 async def test_central_may_go_and_come_back(router: Rig, central: Central, follow: Follow) -> None:

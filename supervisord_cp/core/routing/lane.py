@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, Final, Generic
 
+from supervisord_cp.core.routing.decisions import Decisions
 from supervisord_cp.core.routing.ejection import Ejections
 from supervisord_cp.core.routing.estimate import WorkEstimate
 from supervisord_cp.core.routing.lane_policies import Here, LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
-from supervisord_cp.core.routing.pipeline import Pipeline
+from supervisord_cp.core.routing.pipeline import Choice, Pipeline
 from supervisord_cp.core.routing.queue import Item, WaitingLine
 from supervisord_cp.core.routing.rejection import RejectReason
 from supervisord_cp.core.routing.scheduled_line import ScheduledLine
@@ -50,6 +51,7 @@ class Lane(Generic[Item]):
         self.policies = policies
         self.line: Final = ScheduledLine(line, policies.scheduler, _beside(policies.shadow))
         self.work: Final = WorkEstimate()
+        self.decisions: Final = Decisions()
         self.arrivals = 0
         self.prompt_tokens = 0
         self.completed = 0
@@ -112,14 +114,19 @@ class Lane(Generic[Item]):
         if len(accounts) > 1 and self.line.scheduling.restricts:
             accounts = self._allowed(item, accounts, now)
         roomy = [account for account in accounts if account.has_room(now)]
-        if len(roomy) < 2:
-            return roomy[0] if roomy else None
+        if not roomy:
+            return None
         candidates = tuple(account.candidate for account in roomy)
+        if len(roomy) == 1:
+            only = Choice(candidate=candidates[0], candidates=candidates)
+            self.decisions.note(item.request.id, now, only, candidates, ())
+            return roomy[0]
         context = self._context(now)
-        chosen = self.policies.router.choose(item.request, candidates, context).candidate
+        choice = self.policies.router.choose(item.request, candidates, context)
+        self.decisions.note(item.request.id, now, choice, candidates, self.policies.router.names)
         if isinstance(self.policies.shadow, RouterShadow):
-            self.policies.shadow.compare(item.request, candidates, chosen, context)
-        return self._accounts[chosen.instance.incarnation]
+            self.policies.shadow.compare(item.request, candidates, choice.candidate, context)
+        return self._accounts[choice.candidate.instance.incarnation]
 
     def arrived(self, item: Item, now: float) -> None:
         """A request has come."""

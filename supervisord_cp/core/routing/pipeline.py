@@ -59,6 +59,7 @@ class Pipeline:
     def __init__(self, steps: Sequence[Step], *, score: Scorer, pick: Picker) -> None:
         """`score` and `pick` decide where no step does, and where one fails; they do not fail."""
         self.steps: Final = tuple(steps)
+        self.names: Final = tuple(step.guard.name for step in steps)
         self._filters: Final = [step for step in steps if step.kind is PolicyKind.FILTER]
         self._scorers: Final = [step for step in steps if step.kind is PolicyKind.SCORER]
         self._picker: Final = next((step for step in steps if step.kind is PolicyKind.PICKER), None)
