@@ -19,7 +19,7 @@ from supervisord_cp.model.fleet import PolicyUse
 from supervisord_cp.model.router import PolicyHealth, RouterReport
 from supervisord_cp.plugin_host.catalog import Origin, builtin_specs
 from supervisord_cp.plugin_host.host import POLL_S, PolicyHost
-from supervisord_cp.plugin_host.registry import Entry, Registry
+from supervisord_cp.plugin_host.registry import Entry, Registry, Unresolved
 from supervisord_cp.plugin_host.watch import AlarmWatch
 from supervisord_cp.policy.answers import STEP_BUDGET_S, Nonsense, proposal
 from supervisord_cp.policy.declare import PolicyKind, PolicySpec
@@ -88,7 +88,7 @@ class CentralPolicies:
         for report in reports:
             for one in report.policies:
                 health.setdefault(one.policy, []).append(one)
-        users = _users(config)
+        users = self._users(config)
         listed = [
             self._row(entry, users.get(name, []), health.get(name, []))
             for name, entry in self._registry.entries.items()
@@ -176,6 +176,24 @@ class CentralPolicies:
         self._told = problems
         self._use(specs)
 
+    def _users(self, config: Config) -> dict[str, list[str]]:
+        """The deployments that name each policy, themselves or by a preset."""
+        users: dict[str, list[str]] = {}
+        for deployment in config.deployments:
+            scalers = () if deployment.autoscale is None else deployment.autoscale.scalers
+            steps = [step.use for use in deployment.router for step in self._steps(use)]
+            named = [use.use for use in (*deployment.router, deployment.scheduler, *scalers)]
+            for name in dict.fromkeys((*named, *steps, deployment.shadow)):
+                if name:
+                    users.setdefault(name, []).append(deployment.name)
+        return users
+
+    def _steps(self, use: PolicyUse) -> tuple[PolicyUse, ...]:
+        try:
+            return self._registry.expand(use)
+        except Unresolved:
+            return ()
+
     def _guard(self, name: str) -> Guard:
         old = self._guards.pop(name, None)
         if old is not None:
@@ -231,15 +249,3 @@ def _guarded(spec: PolicySpec, guard: Guard, clock: Callable[[], float]) -> Poli
 
 def _scalers(config: Config) -> list[PolicyUse]:
     return [use for d in config.deployments if d.autoscale is not None for use in d.autoscale.scalers]
-
-
-def _users(config: Config) -> dict[str, list[str]]:
-    """The deployments that name each policy."""
-    users: dict[str, list[str]] = {}
-    for deployment in config.deployments:
-        scalers = () if deployment.autoscale is None else deployment.autoscale.scalers
-        named = (*deployment.router, deployment.scheduler, *scalers)
-        for name in dict.fromkeys((*(use.use for use in named), deployment.shadow)):
-            if name:
-                users.setdefault(name, []).append(deployment.name)
-    return users

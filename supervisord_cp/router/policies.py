@@ -4,11 +4,10 @@ of to central."""
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
-
-import msgspec
 
 from supervisord_cp.core.policies.guard import Figures
 from supervisord_cp.model.base import DeploymentName
@@ -47,8 +46,10 @@ class Names(Protocol):
 class RouterPolicies:
     """Made before the dispatcher, which is given the `binder`; `attach` closes the circle."""
 
-    def __init__(self, paths: Iterable[Path], tell: Tell) -> None:
-        """`tell`: who is told of events."""
+    def __init__(
+        self, paths: Iterable[Path], tell: Tell, *, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """`tell`: who is told of events; `timer` measures calls, in seconds."""
         self._host = PolicyHost(tuple(paths))
         self._watch = AlarmWatch()
         self._tell = tell
@@ -58,7 +59,7 @@ class RouterPolicies:
         self._turn = asyncio.Lock()
         self._told_problems: dict[str, str] = {}
         self._states: dict[tuple[DeploymentName, str], str] = {}
-        self.binder: Final = Binder(listener=self, registry=self._host.look(), watch=self._watch)
+        self.binder: Final = Binder(listener=self, registry=self._host.look(), watch=self._watch, timer=timer)
 
     def attach(self, dispatcher: "Dispatcher") -> None:
         """This one decides by them."""
@@ -148,8 +149,17 @@ class RouterPolicies:
     async def call_differences(self, params: Mapping[str, object]) -> str:
         """Central's call `policies.differences`: where shadows disagreed of late, as JSON."""
         deployment = params.get("deployment")
+        now = 0.0 if self._dispatcher is None else self._dispatcher.clock()
         found = [
-            {"deployment": name, "policy": policy, **msgspec.to_builtins(difference)}
+            {
+                "deployment": name,
+                "policy": policy,
+                "request": difference.request,
+                "age_s": round(now - difference.at, 3),
+                "live": difference.live,
+                "shadow": difference.shadow,
+                "scores": difference.scores,
+            }
             for (name, policy), agreement in self.binder.book.agreements.items()
             if deployment in (None, name)
             for difference in agreement.differences

@@ -161,6 +161,13 @@ async def test_the_list_has_what_routers_say(stand: Stand) -> None:
     assert stand.row("prefix")["kind"] == "preset"
 
 
+async def test_steps_of_a_preset_are_in_use(stand: Stand) -> None:
+    await stand.policies.refresh(config())
+    for name in ("prefix", "within_load", "prefix_match"):
+        assert stand.row(name, router="prefix")["used_by"] == ["chat"]
+    assert stand.row("rendezvous", router="prefix")["used_by"] == []
+
+
 async def test_the_list_has_names_without_a_policy_and_files_without_a_name(stand: Stand) -> None:
     write(stand.folder, "broken.py", "def f(:\n")
     await stand.policies.refresh(config())
