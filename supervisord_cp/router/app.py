@@ -29,7 +29,7 @@ from supervisord_cp.router.policies import DESCRIBE_S, RouterPolicies
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
-KEYS_EVERY_S: Final = 1.0
+FILES_EVERY_S: Final = 1.0
 _GC_THRESHOLD: Final = 50_000
 
 
@@ -39,7 +39,7 @@ async def run_router(
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
     The first signal lets open requests finish for up to `router.drain_timeout_s`, a second one ends them;
-    SIGHUP reads the clients' keys again.
+    SIGHUP reads the clients' keys and the certificate again.
     `on_ready` is given the address that clients use, once they can connect.
 
     Raises:
@@ -95,7 +95,7 @@ class _Router:
             follower.recall(remembered)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
-        self._loop.add_signal_handler(signal.SIGHUP, self._dispatcher.refresh_keys)
+        self._loop.add_signal_handler(signal.SIGHUP, self._refresh)
         _calm_collector()
         notifier = Notifier(os.environ)
         tasks = [
@@ -155,13 +155,18 @@ class _Router:
         self._dispatcher.metrics.connections = self._listener.connections
         return self._dispatcher.metrics.render(self._dispatcher.fleet)
 
+    def _refresh(self) -> None:
+        """Read keys and certificate again if their files have changed."""
+        self._dispatcher.refresh_keys()
+        self._listener.refresh()
+
     def _signalled(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def _drain(self) -> None:
         """Let open requests finish."""
-        self._dispatcher.draining = True
         self._listener.drain()
+        self._dispatcher.end()
         deadline = time.monotonic() + self._config.router.drain_timeout_s
         if self._listener.connections:
             log.info("ending: %d connections finish what they asked for", self._listener.connections)
@@ -169,7 +174,7 @@ class _Router:
             await asyncio.sleep(TICK_S / 2)
 
     async def _tick_for_ever(self, notifier: Notifier) -> None:
-        next_keys = next_watchdog = next_description = 0.0
+        next_files = next_watchdog = next_description = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
@@ -180,9 +185,9 @@ class _Router:
                 if now >= next_description:
                     next_description = now + DESCRIBE_S
                     self._policies.describe(now)
-                if now >= next_keys:
-                    next_keys = now + KEYS_EVERY_S
-                    self._dispatcher.refresh_keys()
+                if now >= next_files:
+                    next_files = now + FILES_EVERY_S
+                    self._refresh()
             except Exception:
                 log.exception("a tick failed; requests go on")
                 continue

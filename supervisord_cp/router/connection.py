@@ -200,11 +200,15 @@ class ClientConnection(asyncio.Protocol):
             message = "The request did not arrive in time."
             self._refuse(Rejection(reason=RejectReason.REQUEST_TIMEOUT, message=message))
 
-    def drain(self) -> None:
-        """Answer what has been asked, then close."""
+    def drain(self, grace_s: float) -> None:
+        """Answer what has been asked, then close. An idle one is closed after `grace_s` seconds: a request
+        may be on its way."""
         self.closing = True
         if self._exchange is None and not self._buffer and self._head is None and self._lingered < 0:
-            self.transport.close()
+            if grace_s:
+                self._deadline = min(self._deadline, self._clock() + grace_s)
+            else:
+                self.transport.close()
 
     # --- reading
 

@@ -219,6 +219,12 @@ class Dispatcher:
         """Read the clients' keys again if their file has changed."""
         self._keys.refresh()
 
+    def end(self) -> None:
+        """Let nothing wait any more: what waits is refused, what is on its way may finish."""
+        self.draining = True
+        for lane in self.fleet.lanes.values():
+            self._placement.end(lane)
+
     def cut_all(self) -> None:
         """Break off everything that is open."""
         for flow in tuple(self._flows):

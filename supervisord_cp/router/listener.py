@@ -1,12 +1,15 @@
 """The api listener: accepts clients, watches their deadlines, and stops without cutting anyone off."""
 
 import asyncio
-import ssl
+import socket
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from supervisord_cp.config.schema import RouterConfig
+from supervisord_cp.config.schema import Listen, RouterConfig
 from supervisord_cp.errors import UsageError
 from supervisord_cp.router.connection import ClientConnection, Core, Limits
+from supervisord_cp.router.tls import Certificate, certificate_of
 
 BACKLOG: Final = 4096
 _MOST_TICK_S: Final = 1.0
@@ -25,7 +28,12 @@ class Listener:
         )
         self._tick_s = min(_MOST_TICK_S, config.header_timeout_s / 4, config.idle_timeout_s / 4)
         self._connections: set[ClientConnection] = set()
-        self._server: asyncio.Server | None = None
+        self._certificate: Certificate | None = None
+        self._servers: list[asyncio.Server] = []
+        self._clock: Callable[[], float] = time.monotonic
+        self._draining = False
+        self.url = ""
+        """Where clients connect, once it is started."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -33,52 +41,57 @@ class Listener:
         """Open client connections."""
         return len(self._connections)
 
-    @property
-    def url(self) -> str:
-        """Where clients connect: the address that is really bound."""
-        assert self._server is not None
-        host, port = self._server.sockets[0].getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
-        return f"{'https' if self._config.tls_cert else 'http'}://{host}:{port}"
-
-    async def start(self) -> None:
-        """Bind and accept.
+    async def start(self, bound: Sequence[socket.socket] = ()) -> None:
+        """Accept, on sockets that listen already or on some of our own.
 
         Raises:
             UsageError: the address is taken or not ours, or the certificate cannot be used.
         """
+        self._certificate = certificate_of(self._config)
         loop = asyncio.get_running_loop()
-        listen = self._config.api_listen
-        try:
-            self._server = await loop.create_server(
-                lambda: ClientConnection(self._core, self._limits, self._connections, loop.time),
-                listen.host,
-                listen.port,
-                backlog=BACKLOG,
-                ssl=_tls(self._config),
+        self._clock = loop.time
+        for listening in bound or bind(self._config.api_listen):
+            self.url = self.url or url_of(listening, tls=self._certificate is not None)
+            self._servers.append(
+                await loop.create_server(
+                    self._connection,
+                    sock=listening,
+                    backlog=BACKLOG,
+                    ssl=None if self._certificate is None else self._certificate.context,
+                )
             )
-        except OSError as error:
-            raise UsageError(
-                f"router.api_listen: cannot listen on {listen}: {error.strerror or error}"
-            ) from error
         self._tick()
 
-    def drain(self) -> None:
-        """Accept nobody any more, and close each connection once what it asked for is answered."""
-        if self._server is not None:
-            self._server.close()
+    def refresh(self) -> None:
+        """Read the certificate again if it has changed."""
+        if self._certificate is not None:
+            self._certificate.refresh()
+
+    def drain(self, grace_s: float = 0.0) -> None:
+        """Accept nobody any more, and close each connection once what it asked for is answered.
+
+        Idle ones have `grace_s` to ask once more, and are then told that it was the last time.
+        """
+        self._draining = True
+        for server in self._servers:
+            server.close()
         for connection in tuple(self._connections):
-            connection.drain()
+            connection.drain(grace_s)
 
     async def close(self) -> None:
         """End all connections."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in tuple(self._connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # lets the transports tell their protocols
+
+    def _connection(self) -> ClientConnection:
+        made = ClientConnection(self._core, self._limits, self._connections, self._clock)
+        made.closing = self._draining  # its TLS handshake was on when we began to drain
+        return made
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -88,15 +101,33 @@ class Listener:
         self._timer = loop.call_later(self._tick_s, self._tick)
 
 
-def _tls(config: RouterConfig) -> ssl.SSLContext | None:
-    if config.tls_cert is None and config.tls_key is None:
-        return None
-    if config.tls_cert is None or config.tls_key is None:
-        raise UsageError("router.tls_cert and router.tls_key belong together")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
+def bind(listen: Listen) -> list[socket.socket]:
+    """Sockets that listen there, one for each address that the name stands for.
+
+    Raises:
+        UsageError: an address is taken or not ours.
+    """
+    sockets: list[socket.socket] = []
     try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"router.tls_cert: {config.tls_cert}: {error}") from error
-    return context
+        for family, kind, protocol, _, address in dict.fromkeys(
+            socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ):
+            sockets.append(listening := socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        text = f"router.api_listen: cannot listen on {listen}: {error.strerror or error}"
+        raise UsageError(text) from error
+    return sockets
+
+
+def url_of(listening: socket.socket, *, tls: bool) -> str:
+    """Where clients connect: the address that is really bound."""
+    host, port = listening.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{host}:{port}"

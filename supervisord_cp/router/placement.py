@@ -20,6 +20,7 @@ _MESSAGES: Final = {
     RejectReason.QUEUE_TIMEOUT: "No instance had room for the request in time.",
     RejectReason.DEADLINE_HOPELESS: "The request would have to wait for longer than its deadline allows.",
 }
+_ENDING: Final = "This router is ending, and the request would have to wait."
 
 Reject = Callable[["Flow", RejectReason, str], None]
 
@@ -33,6 +34,7 @@ class Placement:
         self._reject = reject
         self._queue_timeout_s = config.queue_timeout_s
         self._hold_timeout_s = config.hold_timeout_s
+        self._ending = False
 
     def place(self, flow: "Flow", now: float, *, again: bool = False) -> None:
         """Send a request on its way, or let it wait.
@@ -61,6 +63,13 @@ class Placement:
             self._metrics.of(lane.deployment.name).queue_wait.observe(flow.waited_s)
             flow.dispatch(account, now)
 
+    def end(self, lane: "Lane[Flow]") -> None:
+        """Turn away what waits, and from now on everything that would have to wait: the router ends."""
+        self._ending = True
+        for flow in lane.line:
+            if flow in lane.line:
+                self._reject(flow, RejectReason.DRAINING, _ENDING)
+
     def expire(self, lane: "Lane[Flow]", now: float) -> None:
         """Turn away what has waited for too long, for room or for an instance to be there at all, and what
         the scheduler has no hope for."""
@@ -81,6 +90,9 @@ class Placement:
 
     def _wait(self, flow: "Flow", now: float, *, front: bool) -> None:
         lane = flow.lane
+        if self._ending:
+            self._reject(flow, RejectReason.DRAINING, _ENDING)
+            return
         if lane.hopeless:
             refusal = lane.absence()
         elif not front and not lane.line.fits(flow):

@@ -60,14 +60,15 @@ class Stage:
             task.result()
         self.url = ready.result()
 
-    async def serve(self, *engines: Engine, **router: object) -> None:
+    async def serve(self, *engines: Engine, max_concurrency: int = 0, **router: object) -> None:
         """Start a router that has been told of these engines."""
         await self.central.start()
         for engine in engines:
             await engine.start()
             self._engines.append(engine)
         await self.start(self.central.url, **router)
-        first = snapshot(1, *(instance(engine, n) for n, engine in enumerate(engines)))
+        instances = (instance(e, n, max_concurrency=max_concurrency) for n, e in enumerate(engines))
+        first = snapshot(1, *instances)
         await self.central.send(m.Snapshot(snapshot=first))
         await self.central.applied(first)
 
@@ -148,6 +149,32 @@ async def test_open_requests_finish_before_the_end(stage: Stage) -> None:
     assert stage.running
     gates[1].set()
     assert (await late.answer()).json() == {"late": True}
+    assert await stage.ended() == 0
+
+
+async def test_what_waits_is_told_that_the_router_ends(stage: Stage) -> None:
+    gate = asyncio.Event()
+    engine = Engine(streams("a", "b", gate=gate))
+    await stage.serve(engine, max_concurrency=1)
+    stream, waiting, upload = [await stage.client() for _ in range(3)]
+    stream.post(CHAT)
+    await stream.head()
+    waiting.post(CHAT)
+    await until(lambda: [demand.queued for demand in stage.central.reports[-1].demand] == [1])
+    upload.send(b"POST /v1/x HTTP/1.1\r\nhost: t\r\ncontent-length: 2\r\n\r\n{")
+    await until(lambda: stage.central.reports[-1].leases)
+    signalled()
+    for client in (waiting, upload):
+        if client is upload:
+            client.send(b"}")
+        answer = await client.answer()
+        assert (answer.status, answer.reason) == (503, "draining")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["connection"] == "close"
+        assert await client.rest() == b""
+    gate.set()
+    while await stream.chunk():
+        pass
     assert await stage.ended() == 0
 
 
@@ -279,6 +306,29 @@ async def test_tls(stage: Stage) -> None:
         assert answer.body.endswith(b"data: [DONE]\n\n")
     client.send(b"GET /v1/x HTTP/1.1\r\n\r\n")  # without Host: refused, and the connection ended
     assert (await client.answer()).status == 400
+
+
+async def test_a_changed_certificate_is_used_by_new_connections(stage: Stage) -> None:
+    cert, key = stage.state_dir / "cert.pem", stage.state_dir / "key.pem"
+    await asyncio.to_thread(make_certificate, cert, key)
+    await stage.serve(Engine(), tls_cert=cert, tls_key=key)
+    old, old_trust = cert.read_bytes(), ssl.create_default_context(cafile=str(cert))
+    kept = await stage.client(old_trust)
+    await asyncio.to_thread(make_certificate, stage.state_dir / "c2", stage.state_dir / "k2")
+    (stage.state_dir / "c2").replace(cert)  # the key follows later: the old pair is used until then
+    signalled(signal.SIGHUP)
+    await (await stage.client(old_trust)).close()
+    (stage.state_dir / "k2").replace(key)
+    assert cert.read_bytes() != old
+    trust = ssl.create_default_context(cafile=str(cert))
+    async with asyncio.timeout(10):
+        while True:
+            signalled(signal.SIGHUP)
+            with contextlib.suppress(ssl.SSLError):
+                await stage.client(trust)
+                break
+    kept.post(CHAT)
+    assert (await kept.answer()).status == 200
 
 
 def make_certificate(cert: Path, key: Path) -> None:
