@@ -5,24 +5,24 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from supervisord_cp.agent.report import Reporter
 from supervisord_cp.agent.roster import Roster
 from supervisord_cp.model.gpu import Gpu, GpuHealth
 from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.obs import catalog
+from supervisord_cp.obs.metric import MetricSpec
 from supervisord_cp.ports.gpu import GpuPort
 
-PREFIX: Final = "supervisord_cp_agent_"
-
-_GPU_FIGURES: Final[tuple[tuple[str, str, Callable[[Gpu], float | None]], ...]] = (
-    ("gpu_memory_total_bytes", "Memory of a GPU.", lambda gpu: gpu.memory_total),
-    ("gpu_memory_used_bytes", "Memory in use, by anybody.", lambda gpu: gpu.memory_used),
-    ("gpu_utilization_ratio", "Share of time in which the GPU worked, 0 to 1.", lambda gpu: gpu.utilization),
-    ("gpu_temperature_celsius", "Temperature of a GPU.", lambda gpu: gpu.temperature_c),
-    ("gpu_power_watts", "Power that a GPU draws.", lambda gpu: gpu.power_w),
-    ("gpu_sample_age_seconds", "Age of a GPU's figures.", lambda gpu: gpu.age_ms / 1000),
+_GPU_FIGURES: Final[tuple[tuple[MetricSpec, Callable[[Gpu], float | None]], ...]] = (
+    (catalog.AGENT_GPU_MEMORY_TOTAL, lambda gpu: gpu.memory_total),
+    (catalog.AGENT_GPU_MEMORY_USED, lambda gpu: gpu.memory_used),
+    (catalog.AGENT_GPU_UTILIZATION, lambda gpu: gpu.utilization),
+    (catalog.AGENT_GPU_TEMPERATURE, lambda gpu: gpu.temperature_c),
+    (catalog.AGENT_GPU_POWER, lambda gpu: gpu.power_w),
+    (catalog.AGENT_GPU_SAMPLE_AGE, lambda gpu: gpu.age_ms / 1000),
 )
 
 
@@ -41,43 +41,33 @@ class AgentCollector(Collector):
         """All families; figures that are unknown are left out."""
         instances = list(self._roster.instances.values())
         states = Counter(one.status().state for one in instances)
-        by_state = GaugeMetricFamily(
-            PREFIX + "instances", "Instances of this node by state.", labels=["state"]
-        )
+        by_state = catalog.AGENT_INSTANCES.gauge()
         for state in InstanceState:
             by_state.add_metric([state.value], states[state])
         yield by_state
-        failures = CounterMetricFamily(
-            PREFIX + "instance_failures",
-            "Ends of an engine that nobody asked for, failed starts among them.",
-            labels=["deployment", "instance_id"],
-        )
+        failures = catalog.AGENT_FAILURES.counter()
         for one in instances:
             failures.add_metric([one.life.desired.deployment, one.id], one.life.history.restarts)
         yield failures
-        yield CounterMetricFamily(PREFIX + "reports", "Reports sent to central.", value=self._reporter.sent)
-        connected = GaugeMetricFamily(PREFIX + "connected", "Whether central can be reached.")
+        reports = catalog.AGENT_REPORTS.counter()
+        reports.add_metric([], self._reporter.sent)
+        yield reports
+        connected = catalog.AGENT_CONNECTED.gauge()
         connected.add_metric([], float(self._connected()))
         yield connected
         yield from self._gpus()
 
     def _gpus(self) -> Iterator[Metric]:
         gpus = self._gpu.read().gpus or ()
-        for name, help_, figure in _GPU_FIGURES:
-            family = GaugeMetricFamily(PREFIX + name, help_, labels=["gpu", "uuid"])
+        for metric, figure in _GPU_FIGURES:
+            family = metric.gauge()
             for gpu in gpus:
                 value = figure(gpu)
                 if value is not None:
                     family.add_metric([str(gpu.index), gpu.uuid], value)
             yield family
-        health = GaugeMetricFamily(
-            PREFIX + "gpu_health", "1 for the state a GPU is in.", labels=["gpu", "uuid", "state"]
-        )
-        xids = CounterMetricFamily(
-            PREFIX + "gpu_xid_errors",
-            "Errors that the driver reported since the agent was started.",
-            labels=["gpu", "uuid", "xid"],
-        )
+        health = catalog.AGENT_GPU_HEALTH.gauge()
+        xids = catalog.AGENT_GPU_XIDS.counter()
         for gpu in gpus:
             for state in GpuHealth:
                 health.add_metric([str(gpu.index), gpu.uuid, state.value], state is gpu.health)

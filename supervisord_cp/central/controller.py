@@ -5,6 +5,7 @@ Level-triggered: a step can be lost, repeated or interrupted without harm.
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
@@ -27,7 +28,7 @@ from supervisord_cp.core.scaling.loss import Silence, lost
 from supervisord_cp.model.assignment import Assignment, Leave
 from supervisord_cp.model.base import DeploymentName, InstanceId, NodeName
 from supervisord_cp.model.event import Event, Severity
-from supervisord_cp.model.instance import InstanceState, InstanceStatus
+from supervisord_cp.model.instance import ExitCause, InstanceState, InstanceStatus
 from supervisord_cp.model.launch import DesiredNode, Generation
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.reason import Reason, ReasonCode, render
@@ -76,6 +77,8 @@ class Controller:
         self._routed: dict[NodeName, tuple[fleet.NodeView, bool, int]] = {}
         """What each node's part of the snapshot was made from."""
         self._settled = False
+        self.failures: Counter[tuple[str, ExitCause]] = Counter()
+        """Ends of engines that nobody asked for, by deployment and cause, in this life of central."""
 
     # what agents say
 
@@ -119,6 +122,9 @@ class Controller:
         changed = before.generation != after.generation or before.gpus_known != after.gpus_known
         for status in after.instances.values():
             old = before.instances.get(status.id)
+            if old is not None and status.restarts > old.restarts and status.last_exit is not None:
+                key = status.deployment, status.last_exit.cause
+                self.failures[key] += status.restarts - old.restarts
             if old is None or (old.state, old.incarnation) != (status.state, status.incarnation):
                 changed = True
                 self.scaling.observe(old, status, self.clock.now())

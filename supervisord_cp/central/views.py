@@ -235,9 +235,7 @@ def gpus(controller: Controller) -> list[Json]:
 
 
 def _gpu(controller: Controller, view: fleet.NodeView, gpu: Gpu) -> Json:
-    use, instance = _use(controller, view, gpu.uuid)
-    if use is GpuUse.FREE and fleet.foreign(gpu):
-        use = GpuUse.FOREIGN
+    use, instance = gpu_use(controller, view, gpu)
     return {
         "uuid": gpu.uuid,
         "index": gpu.index,
@@ -265,11 +263,18 @@ def _gpu(controller: Controller, view: fleet.NodeView, gpu: Gpu) -> Json:
 
 
 def _slot(controller: Controller, view: fleet.NodeView, slot: DeviceId) -> Json:
-    use, instance = _use(controller, view, slot)
+    use, instance = device_use(controller, view, slot)
     return {"id": slot, "use": use, "instance": instance}
 
 
-def _use(controller: Controller, view: fleet.NodeView, device: DeviceId) -> tuple[GpuUse, str]:
+def gpu_use(controller: Controller, view: fleet.NodeView, gpu: Gpu) -> tuple[GpuUse, str]:
+    """What a GPU is used for, and by which instance ("": none of ours)."""
+    use, instance = device_use(controller, view, gpu.uuid)
+    return (GpuUse.FOREIGN if use is GpuUse.FREE and fleet.foreign(gpu) else use), instance
+
+
+def device_use(controller: Controller, view: fleet.NodeView, device: DeviceId) -> tuple[GpuUse, str]:
+    """What a GPU or CPU slot is used for by us, and by which instance."""
     for status in view.instances.values():
         if device in status.devices:
             assignment = controller.memory.assignments.get(status.id)

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from supervisord_cp.model.base import DeploymentName
+from supervisord_cp.obs import catalog
+from supervisord_cp.obs.metric import MetricSpec
 from supervisord_cp.plugin_host.binding import PolicyBook
 from supervisord_cp.router.fleet import Fleet
 
-_PREFIX: Final = "supervisord_cp_"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 _OVERHEAD: Final = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5)
 
@@ -87,7 +88,7 @@ class RouterMetrics:
         self._counters(lines)
         self._histograms(lines)
         _gauges(lines, fleet)
-        lines += _metric("router_connections", "gauge", "Open client connections.", {"": self.connections})
+        lines += _metric(catalog.CONNECTIONS, {"": self.connections})
         _policies(lines, fleet.binder.book)
         return "\n".join(lines) + "\n"
 
@@ -97,68 +98,55 @@ class RouterMetrics:
             for name, figures in self._deployments.items()
             for code, count in sorted(figures.codes.items())
         }
-        lines += _metric("requests_total", "counter", "Requests, by the status that the client got.", codes)
+        lines += _metric(catalog.REQUESTS, codes)
         cut = {_labels(deployment=name): figures.cut for name, figures in self._deployments.items()}
-        lines += _metric("streams_cut_total", "counter", "Answers that broke off after they had begun.", cut)
+        lines += _metric(catalog.STREAMS_CUT, cut)
         retries = {_labels(reason=reason): count for reason, count in self.retries.items()}
-        lines += _metric("retries_total", "counter", "Requests sent again to an instance.", retries)
+        lines += _metric(catalog.RETRIES, retries)
         rejected = {_labels(reason=reason): count for reason, count in self.rejected.items()}
-        lines += _metric(
-            "rejected_total", "counter", "Requests that the router answered with an error.", rejected
-        )
+        lines += _metric(catalog.REJECTED, rejected)
 
     def _histograms(self, lines: list[str]) -> None:
-        for name, attribute, text in (
-            ("request_duration_seconds", "duration", "From a request's last byte to the end of its answer."),
-            ("time_to_first_byte_seconds", "first_byte", "From a request's last byte to its answer's first."),
-            ("overhead_seconds", "overhead", "From a request's last byte to its dispatch, waiting left out."),
-            (
-                "queue_wait_seconds",
-                "queue_wait",
-                "Waiting for an instance; requests that did not wait left out.",
-            ),
+        for metric, attribute in (
+            (catalog.REQUEST_DURATION, "duration"),
+            (catalog.TIME_TO_FIRST_BYTE, "first_byte"),
+            (catalog.OVERHEAD, "overhead"),
+            (catalog.QUEUE_WAIT, "queue_wait"),
         ):
-            lines.append(f"# HELP {_PREFIX}{name} {text}")
-            lines.append(f"# TYPE {_PREFIX}{name} histogram")
+            lines += metric.head
             for deployment, figures in self._deployments.items():
                 if deployment:
                     histogram: Histogram = getattr(figures, attribute)
-                    lines += histogram.lines(_PREFIX + name, _labels(deployment=deployment))
+                    lines += histogram.lines(metric.full_name, _labels(deployment=deployment))
 
 
 def _gauges(lines: list[str], fleet: Fleet) -> None:
     queued = {_labels(deployment=name): len(lane.line) for name, lane in fleet.lanes.items()}
-    lines += _metric("queue_length", "gauge", "Requests that wait for an instance.", queued)
+    lines += _metric(catalog.QUEUE_LENGTH, queued)
     inflight = {
         _labels(deployment=account.instance.deployment, instance_id=account.instance.id): account.inflight
         for account in fleet.ledger.accounts()
     }
-    lines += _metric("inflight_requests", "gauge", "Requests of this router on an instance.", inflight)
+    lines += _metric(catalog.INFLIGHT, inflight)
     booked = {
         _labels(deployment=account.instance.deployment, instance_id=account.instance.id): account.tokens
         for account in fleet.ledger.accounts()
     }
-    lines += _metric("booked_tokens", "gauge", "Work of this router on an instance.", booked)
-    lines += _metric(
-        "router_ejected_instances",
-        "gauge",
-        "Found dead by this router.",
-        {"": len(fleet.ejections.incarnations)},
-    )
-    lines += _metric("router_snapshot_version", "gauge", "The snapshot in use.", {"": fleet.table.version})
+    lines += _metric(catalog.BOOKED_TOKENS, booked)
+    lines += _metric(catalog.EJECTED, {"": len(fleet.ejections.incarnations)})
+    lines += _metric(catalog.SNAPSHOT, {"": fleet.table.version})
 
 
 def _policies(lines: list[str], book: PolicyBook) -> None:
     failures = {_labels(policy=name): figures.failures for name, figures in book.figures.items()}
-    lines += _metric("policy_failures_total", "counter", "Calls of policies that failed.", failures)
+    lines += _metric(catalog.POLICY_FAILURES, failures)
     blown = {_labels(policy=name): int(figures.open > 0) for name, figures in book.figures.items()}
-    lines += _metric("policy_breaker_open", "gauge", "1 while others decide in a policy's place.", blown)
-    name = f"{_PREFIX}policy_seconds"
-    lines += [f"# HELP {name} Time in the calls of policies.", f"# TYPE {name} summary"]
+    lines += _metric(catalog.POLICY_BREAKER, blown)
+    lines += catalog.POLICY_SECONDS.head
     for policy, figures in book.figures.items():
         labels = _labels(policy=policy)
-        lines.append(f"{name}_sum{{{labels}}} {figures.seconds:.9g}")
-        lines.append(f"{name}_count{{{labels}}} {figures.calls}")
+        lines.append(f"{catalog.POLICY_SECONDS.full_name}_sum{{{labels}}} {figures.seconds:.9g}")
+        lines.append(f"{catalog.POLICY_SECONDS.full_name}_count{{{labels}}} {figures.calls}")
     shadows = {
         _labels(deployment=deployment, policy=policy, agreed=word): count
         for (deployment, policy), agreement in book.agreements.items()
@@ -167,15 +155,14 @@ def _policies(lines: list[str], book: PolicyBook) -> None:
             ("false", agreement.decisions - agreement.agreed),
         )
     }
-    text = "Decisions that a shadow policy made as the one in use did, or otherwise."
-    lines += _metric("policy_shadow_decisions_total", "counter", text, shadows)
+    lines += _metric(catalog.SHADOW_DECISIONS, shadows)
 
 
-def _metric(name: str, kind: str, text: str, values: Mapping[str, int]) -> list[str]:
-    lines = [f"# HELP {_PREFIX}{name} {text}", f"# TYPE {_PREFIX}{name} {kind}"]
-    for labels, value in values.items():
-        lines.append(f"{_PREFIX}{name}{{{labels}}} {value}" if labels else f"{_PREFIX}{name} {value}")
-    return lines
+def _metric(metric: MetricSpec, values: Mapping[str, int]) -> list[str]:
+    name = metric.full_name
+    return metric.head + [
+        f"{name}{{{labels}}} {value}" if labels else f"{name} {value}" for labels, value in values.items()
+    ]
 
 
 def _labels(**labels: str) -> str:

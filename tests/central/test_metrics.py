@@ -1,16 +1,19 @@
 """Every metric that is exported is documented, and the other way round; the pages are valid."""
 
-import re
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisord_cp.agent.metrics import AgentCollector
 from supervisord_cp.agent.metrics import page as agent_page
 from supervisord_cp.central.metrics import Metrics
+from supervisord_cp.model.instance import ExitCause, LastExit
+from supervisord_cp.obs.catalog import AGENT, CENTRAL, ROUTER
+from supervisord_cp.obs.reference import reference
 from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.metrics import RouterMetrics
@@ -31,14 +34,43 @@ async def pages() -> str:
 
 
 @pytest.mark.asyncio
-async def test_exported_and_documented_are_the_same() -> None:
+async def test_what_is_exported_is_what_the_catalogue_says() -> None:
     text = await pages()
     exported = {
-        family.name + ("_total" if family.type == "counter" else "")
+        family.name + ("_total" if family.type == "counter" else ""): family
         for family in text_string_to_metric_families(text)
     }
-    documented = set(re.findall(r"^\| `(supervisord_cp_\w+)`", DOCS.read_text(), re.MULTILINE))
-    assert exported == documented
+    catalogue = {metric.full_name: metric for metric in (*CENTRAL, *ROUTER, *AGENT)}
+    assert exported.keys() == catalogue.keys()
+    for name, family in exported.items():
+        metric = catalogue[name]
+        assert (family.type, family.documentation) == (metric.kind, metric.help)
+        for sample in family.samples:
+            assert sample.labels.keys() - {"le"} == set(metric.labels), name
+
+
+def test_the_page_of_the_documentation_is_generated() -> None:
+    assert DOCS.read_text() == reference(), "python -m supervisord_cp.obs.reference > docs/metrics.md"
+
+
+def test_names_end_in_their_unit() -> None:
+    for metric in (*CENTRAL, *ROUTER, *AGENT):
+        base = metric.name.removesuffix("_total")
+        assert not metric.unit or base.endswith(metric.unit), metric.name
+
+
+@pytest.mark.asyncio
+async def test_restarts_are_counted_by_cause_from_zero_on() -> None:
+    world = World(deployment(replicas=1))
+    agent = world.agent()
+    world.run()
+    zero = 'supervisord_cp_instance_restarts_total{cause="gpu_memory",deployment="chat"} '
+    metrics = Metrics(world.controller)
+    assert zero + "0.0" in (await metrics.page({})).decode()
+    crashed = LastExit(code=1, cause=ExitCause.GPU_MEMORY)
+    agent.instances["chat-0"] = replace(agent.instances["chat-0"], restarts=1, last_exit=crashed)
+    world.run()
+    assert zero + "1.0" in (await metrics.page({})).decode()
 
 
 @pytest.mark.asyncio

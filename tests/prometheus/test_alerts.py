@@ -45,8 +45,8 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
         5,
     ),
     "CrashLoop": (
-        {'instance_restarts_total{deployment="c",instance_id="c-0",node="n"}': "0+1x30"},
-        {'instance_restarts_total{deployment="c",instance_id="c-0",node="n"}': "0 1 1 1 1 1 1 1 1 1 1 1"},
+        {'instance_failures_total{deployment="c",instance_id="c-0",node="n"}': "0+1x30"},
+        {'instance_failures_total{deployment="c",instance_id="c-0",node="n"}': "0 1 1 1 1 1 1 1 1 1 1 1"},
         14,
     ),
     "EngineStalled": (
