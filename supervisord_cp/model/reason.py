@@ -102,6 +102,23 @@ class ReasonCode(StrEnum):
     NODE_CONSTRAINT = "node_constraint"
     ENGINE_NOT_ALLOWED = "engine_not_allowed"
     CORDONED = "cordoned"
+    # what would have to change for another number
+    WITHOUT_MIN = "without_min"
+    WITHOUT_MAX = "without_max"
+    WITHOUT_POLICY_BOUND = "without_policy_bound"
+    WITHOUT_GPU_BUDGET = "without_gpu_budget"
+    WITHOUT_GPU_SHARE = "without_gpu_share"
+    WITHOUT_RATE = "without_rate"
+    WITHOUT_PENDING = "without_pending"
+    WITHOUT_SHRINK_CHECK = "without_shrink_check"
+    WITHOUT_OVERRIDE = "without_override"
+    AFTER_WINDOW = "after_window"
+    AFTER_RATE = "after_rate"
+    IF_ENABLED = "if_enabled"
+    IF_LOAD_BELOW = "if_load_below"
+    IF_IDLE = "if_idle"
+    IF_FRESH = "if_fresh"
+    IF_KNOWN = "if_known"
     # what happens to a place
     NODE_LOST = "node_lost"
     PREEMPTED = "preempted"
@@ -209,6 +226,22 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.NODE_CONSTRAINT: "no node matches {nodes}",
     ReasonCode.ENGINE_NOT_ALLOWED: "no node allows {executable}",
     ReasonCode.CORDONED: "every node with room is cordoned",
+    ReasonCode.WITHOUT_MIN: "without the minimum of {limit}",
+    ReasonCode.WITHOUT_MAX: "without the maximum of {limit}",
+    ReasonCode.WITHOUT_POLICY_BOUND: "without the bound that {policy} sets for now",
+    ReasonCode.WITHOUT_GPU_BUDGET: "without the fleet's GPU budget",
+    ReasonCode.WITHOUT_GPU_SHARE: "without the share of {limit} GPUs",
+    ReasonCode.WITHOUT_RATE: "without the rate limits",
+    ReasonCode.WITHOUT_PENDING: "if the {starting} that are starting were not counted on",
+    ReasonCode.WITHOUT_SHRINK_CHECK: "without the check whether fewer can carry the load",
+    ReasonCode.WITHOUT_OVERRIDE: "after `supervisord-cp scale {deployment} auto`",
+    ReasonCode.AFTER_WINDOW: "in {seconds} s, when the stabilization window is over, if the same is asked for",
+    ReasonCode.AFTER_RATE: "in {seconds} s, when the rate limits allow the next step",
+    ReasonCode.IF_ENABLED: "if scaling {direction} were enabled",
+    ReasonCode.IF_LOAD_BELOW: "with a load below {value}",
+    ReasonCode.IF_IDLE: "after {seconds} s more in which nothing is asked for",
+    ReasonCode.IF_FRESH: "if {signal} ({age} s old, at most {limit} s count) were still {value}",
+    ReasonCode.IF_KNOWN: "with data for {signal}: {policy} does not know, and so nothing is taken away",
     ReasonCode.NODE_LOST: "{node} is silent and its engines do not answer",
     ReasonCode.PREEMPTED: "its place goes to {deployment}, which has a higher priority",
     ReasonCode.ROLLED_BACK: "revision {revision} did not come up",

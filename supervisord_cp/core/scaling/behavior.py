@@ -22,6 +22,8 @@ UP_POLICIES: Final = (
 )
 DOWN_POLICIES: Final = (RatePolicy(type=RateKind.PERCENT, value=100, period_s=15.0),)
 
+UNLIMITED: Final = (RatePolicy(type=RateKind.PODS, value=10**6, period_s=15.0),)
+
 
 def up_window_s(behavior: Behavior) -> float:
     """How long the smallest recommendation holds an increase back."""
@@ -91,6 +93,13 @@ def down_limit(current: int, events: Sequence[ScaleEvent], rules: DirectionRules
     ]
     select = max if rules.select_policy is SelectPolicy.MIN else min
     return max(0, min(current, select(limits)))
+
+
+def relief_s(events: Sequence[ScaleEvent], rules: DirectionRules, now: float, *, up: bool) -> list[float]:
+    """In how many seconds changes of the past stop to count for a policy, the nearest first."""
+    policies = _up_policies(rules) if up else _down_policies(rules)
+    ends = {event.at_s + policy.period_s - now for event in events for policy in policies}
+    return sorted(end for end in ends if end > 0)
 
 
 def _period_start(current: int, events: Sequence[ScaleEvent], policy: RatePolicy, now: float) -> int:

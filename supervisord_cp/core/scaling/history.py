@@ -39,14 +39,14 @@ def continued(history: ScaleHistory, view: ScaleView, behavior: Behavior) -> Sca
         recommendations=kept or (Recommendation(replicas=view.current, at_s=now),),
         events=tuple(e for e in history.events if now - e.at_s < period),
         carried=_carried(history, view),
-        idle_since_s=_idle_since(history, view),
+        idle_since_s=idle_since(history, view),
         last_s=now,
     )
 
 
 def untouched(history: ScaleHistory, view: ScaleView) -> ScaleHistory:
     """The history after a step that no measurement decided: the windows start anew after it."""
-    return ScaleHistory(carried=history.carried, idle_since_s=_idle_since(history, view), last_s=view.now_s)
+    return ScaleHistory(carried=history.carried, idle_since_s=idle_since(history, view), last_s=view.now_s)
 
 
 def recommended(history: ScaleHistory, replicas: int, now: float) -> ScaleHistory:
@@ -95,7 +95,8 @@ def _carried(history: ScaleHistory, view: ScaleView) -> Carried | None:
     return Carried(signal=name, per_replica=before + weight * (now - before))
 
 
-def _idle_since(history: ScaleHistory, view: ScaleView) -> float | None:
+def idle_since(history: ScaleHistory, view: ScaleView) -> float | None:
+    """Since when nothing has been asked for, at the time of a view; None: something is."""
     if not is_idle(view):
         return None
     return view.now_s if history.idle_since_s is None else min(history.idle_since_s, view.now_s)

@@ -41,15 +41,23 @@ def step(
     return record, ScaleState(history=history, memories=memories)
 
 
+def answers(record: ScaleRecord, known: Mapping[str, PolicySpec]) -> list[ScaleProposal]:
+    """What the scalers of a record say to its view, asked once more with what they remembered.
+
+    Raises:
+        UsageError: a scaler of the record is not known here.
+    """
+    return [
+        ask(bind(PolicyUse(use=call.use, params=call.params), known), record.view, call.memory).proposal
+        for call in record.calls
+    ]
+
+
 def recomputed(record: ScaleRecord, known: Mapping[str, PolicySpec]) -> ScaleDecision:
     """The decision that a record's inputs lead to, asked and decided once more.
 
     Raises:
         UsageError: a scaler of the record is not known here.
     """
-    proposals = [
-        ask(bind(PolicyUse(use=call.use, params=call.params), known), record.view, call.memory).proposal
-        for call in record.calls
-    ]
-    decision, _ = decide(record.view, proposals, record.limits, record.history)
+    decision, _ = decide(record.view, answers(record, known), record.limits, record.history)
     return decision
