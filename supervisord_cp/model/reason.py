@@ -235,7 +235,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.WITHOUT_PENDING: "if the {starting} that are starting were not counted on",
     ReasonCode.WITHOUT_SHRINK_CHECK: "without the check whether fewer can carry the load",
     ReasonCode.WITHOUT_OVERRIDE: "after `supervisord-cp scale {deployment} auto`",
-    ReasonCode.AFTER_WINDOW: "in {seconds} s, when the stabilization window is over, if the same is asked for",
+    ReasonCode.AFTER_WINDOW: "in {seconds} s, when the stabilization window ends, if the same is asked for",
     ReasonCode.AFTER_RATE: "in {seconds} s, when the rate limits allow the next step",
     ReasonCode.IF_ENABLED: "if scaling {direction} were enabled",
     ReasonCode.IF_LOAD_BELOW: "with a load below {value}",
