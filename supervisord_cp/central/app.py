@@ -95,7 +95,7 @@ class _Central:
         self._metrics = Metrics(self._controller)
         self._policies = CentralPolicies(
             config.plugins.paths,
-            use=self._controller.scaling.use_policies,
+            use=self._controller.use_policies,
             tell=self._controller.events.add,
             clock=clock.now,
         )

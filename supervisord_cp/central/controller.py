@@ -16,6 +16,7 @@ from supervisord_cp.central.departures import DEFAULT_DRAIN_S, Departures
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.learning import learn
 from supervisord_cp.central.memory import Memory
+from supervisord_cp.central.placing import Placing
 from supervisord_cp.central.planning import Rollouts, make_plan
 from supervisord_cp.central.publish import desired_node
 from supervisord_cp.central.queries import Result
@@ -34,6 +35,7 @@ from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.router import RouterReport
 from supervisord_cp.model.scaling import ScalePlan, Start
+from supervisord_cp.policy.declare import PolicySpec
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Controller:
             for name, known in memory.known.items()
         }
         self.scaling = Scaling()
+        self.placing = Placing()
         self.rollouts = Rollouts(memory, self.note)
         self.departures = Departures(memory, routers, self.epoch, self.status, self.note)
         self.dead_for: Callable[[NodeName], float | None] = lambda node: None
@@ -134,6 +137,12 @@ class Controller:
 
     # the loop
 
+    def use_policies(self, known: Mapping[str, PolicySpec]) -> None:
+        """Scalers and placers by name, to be asked from now on."""
+        self.scaling.use_policies(known)
+        self.placing.use_policies(known)
+        self.wake()
+
     @property
     def settled(self) -> bool:
         """Whether the agents that are expected have reported, or have had time to."""
@@ -155,7 +164,9 @@ class Controller:
         if self.settled:
             self._note_losses(now)
             nodes = capacities(self.nodes, self.memory, now)
-            made = make_plan(self.config, self.memory, self.rollouts.apply(wanted, known), nodes, known)
+            wanted = self.rollouts.apply(wanted, known)
+            placer = self.placing.placer(self.config)
+            made = make_plan(self.config, self.memory, wanted, nodes, known, placer)
             self.scaling.note_unplaced(made, self.events, now)
             self._apply(made)
             self.departures.step(states, now)

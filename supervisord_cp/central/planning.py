@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from supervisord_cp.builtin.placers.spread import spread
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.scale_view import Known, configured
 from supervisord_cp.config.schema import Config, DeploymentConfig
@@ -19,16 +18,22 @@ from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.scaling import Retire, ScalePlan
+from supervisord_cp.policy.placing import Placer
 
 Note = Callable[..., None]
 
 
 def make_plan(
-    config: Config, memory: Memory, wanted: list[Wanted], nodes: list[NodeCapacity], known: Known
+    config: Config,
+    memory: Memory,
+    wanted: list[Wanted],
+    nodes: list[NodeCapacity],
+    known: Known,
+    placer: Placer,
 ) -> ScalePlan:
     """The next actions for the whole fleet."""
     assignments = tuple(memory.assignments.values())
-    made = plan(wanted, assignments, known.states, nodes, spread)
+    made = plan(wanted, assignments, known.states, nodes, placer)
     actions = list(made.actions)
     configured_names = {DeploymentName(d.name) for d in config.deployments}
     for assignment in assignments:

@@ -1,11 +1,12 @@
-"""Central's policies: scalers that deployments name are loaded, guarded and loaded again when their files
-change; what routers say of theirs is shown beside them."""
+"""Central's policies: scalers and placers that deployments name are loaded, guarded and loaded again when
+their files change; what routers say of theirs is shown beside them."""
 
 import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ from supervisord_cp.plugin_host.catalog import Origin, builtin_specs
 from supervisord_cp.plugin_host.host import POLL_S, PolicyHost
 from supervisord_cp.plugin_host.registry import Entry, Registry, Unresolved
 from supervisord_cp.plugin_host.watch import AlarmWatch
-from supervisord_cp.policy.answers import STEP_BUDGET_S, Nonsense, proposal
+from supervisord_cp.policy.answers import STEP_BUDGET_S, Nonsense, chosen_node, proposal
 from supervisord_cp.policy.declare import PolicyKind, PolicySpec
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 ROUTER_ANSWER_S: Final = 40.0
 """A reload tries files out, which takes its time."""
 LONGEST_CALL_S: Final = 0.5
+_GONE: Final = "numbers that it proposed are held; spread chooses nodes in its place"
 _ASKED_HERE: Final = frozenset({PolicyKind.SCALER, PolicyKind.PLACER})
 
 
@@ -75,7 +77,7 @@ class CentralPolicies:
         """Take over what has changed; with `again`, what could not be used is tried again, too. Returns what
         is wrong."""
         async with self._turn:
-            uses = _scalers(config)
+            uses = _asked(config)
             registry = await asyncio.to_thread(self._host.refresh, uses, again=again)
             if registry is not self._registry:
                 self._take(registry)
@@ -164,7 +166,13 @@ class CentralPolicies:
             foreign = True
             if registry.version(name) != before.version(name) or name not in self._guards:
                 self._guards[name] = self._guard(name)
+                log.info("policy %s is loaded: %s, version %s", name, entry.offer.where, entry.version)
+                self._event("policy.loaded", name, f"version {entry.version} of {entry.offer.where}")
             specs[name] = _guarded(entry.spec, self._guards[name], self._clock)
+        for name in self._guards.keys() - specs.keys():
+            self._guards.pop(name).retire()
+            log.warning("policy %s is gone", name)
+            self._event("policy.gone", name, _GONE, Severity.WARNING)
         if foreign:
             self._watch.arm()
         else:
@@ -182,7 +190,8 @@ class CentralPolicies:
         for deployment in config.deployments:
             scalers = () if deployment.autoscale is None else deployment.autoscale.scalers
             steps = [step.use for use in deployment.router for step in self._steps(use)]
-            named = [use.use for use in (*deployment.router, deployment.scheduler, *scalers)]
+            own = (*deployment.router, deployment.scheduler, *scalers, deployment.placer)
+            named = [use.use for use in own]
             for name in dict.fromkeys((*named, *steps, deployment.shadow)):
                 if name:
                     users.setdefault(name, []).append(deployment.name)
@@ -223,14 +232,15 @@ def _guarded(spec: PolicySpec, guard: Guard, clock: Callable[[], float]) -> Poli
     """The same policy, asked through its guard; it raises when there is no answer."""
 
     def target(view: Any, **given: Any) -> Any:
-        answer = guard.ask(partial(spec.target, **given), check, clock(), view)
+        # A copy: what it does to the dictionaries in there is of no consequence for others.
+        answer = guard.ask(partial(spec.target, **given), check, clock(), deepcopy(view))
         if answer is None:
             raise Unavailable("it failed, or is left alone for a while")
         return answer
 
     def check(answer: Any, view: Any) -> Any:
         if spec.kind is PolicyKind.PLACER:
-            return answer
+            return chosen_node(answer, view)
         if spec.memory is None:
             return proposal(answer)
         if not isinstance(answer, tuple) or len(answer) != 2:
@@ -247,5 +257,7 @@ def _guarded(spec: PolicySpec, guard: Guard, clock: Callable[[], float]) -> Poli
     )
 
 
-def _scalers(config: Config) -> list[PolicyUse]:
-    return [use for d in config.deployments if d.autoscale is not None for use in d.autoscale.scalers]
+def _asked(config: Config) -> list[PolicyUse]:
+    """What central itself asks."""
+    scalers = [use for d in config.deployments if d.autoscale is not None for use in d.autoscale.scalers]
+    return [*scalers, *(d.placer for d in config.deployments)]

@@ -36,7 +36,7 @@ class Reading:
 
     @property
     def policies(self) -> Iterator[Section[PolicyUse]]:
-        """Every use of a policy, by its place: the last name in `path` is router, scheduler or scalers."""
+        """Every use of a policy, by its place: the last name in `path` is the key."""
         return self.record.of(PolicyUse)
 
     def problems(self, level: Level, more: Iterable[Finding] = ()) -> tuple[Problem, ...]:

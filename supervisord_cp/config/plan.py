@@ -81,7 +81,7 @@ EFFECTS: Final[Mapping[KeyPath, Effect]] = {
     ("router",): Effect.RESTART,
     ("agent",): Effect.RESTART,
     ("prometheus",): Effect.LIVE,
-    ("plugins",): Effect.LIVE,
+    ("plugins",): Effect.RESTART,
 }
 """Of the daemons' tables and keys; the longest path counts. A deployment's keys are tried out instead."""
 

@@ -289,6 +289,8 @@ class DeploymentConfig(Value, frozen=True, kw_only=True):
     """Engine control routes that clients may reach."""
     nodes: tuple[str, ...] = ()
     """Placement constraint: patterns of node names; empty: any."""
+    placer: PolicyUse = PolicyUse(use="spread")
+    """Chooses the node of each replica among those with room: `spread`, `pack`, or a plugin's name."""
     sleep: Annotated[str, OneOf(("none", "level1", "level2"))] = "none"
     """`none`, `level1` or `level2`: what idle replicas do before they stop."""
     autoscale: AutoscaleConfig | None = None

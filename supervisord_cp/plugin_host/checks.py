@@ -20,6 +20,7 @@ _KINDS: Final = {
     "router": ROUTING_KINDS,
     "scheduler": SCHEDULER_KINDS,
     "scalers": frozenset({PolicyKind.SCALER}),
+    "placer": frozenset({PolicyKind.PLACER}),
 }
 
 

@@ -102,6 +102,8 @@ def unfit(spec: PolicySpec) -> str:
     for what, type_ in (("params", spec.params), ("memory", spec.memory)):
         if type_ is not None and (why := _unfit_type(type_)):
             return f"{what} = {getattr(type_, '__name__', type_)} {why}"
+    if spec.memory is not None and spec.kind is not PolicyKind.SCALER:
+        return f"memory is kept for scalers alone, not for a {spec.kind}"
     if spec.refresh_s < 0:
         return "refresh_s is below 0"
     return _unfit_calls(spec)
@@ -183,8 +185,8 @@ def _unfit_calls(spec: PolicySpec) -> str:
 
 
 def _given(spec: PolicySpec) -> tuple[str, ...]:
-    """What a scaler is handed by keyword."""
-    if spec.kind is not PolicyKind.SCALER:
+    """What a scaler or placer is handed by keyword."""
+    if spec.kind not in (PolicyKind.SCALER, PolicyKind.PLACER):
         return ()
     given = (("params", spec.params), ("memory", spec.memory))
     return tuple(name for name, type_ in given if type_ is not None)

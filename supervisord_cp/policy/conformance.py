@@ -8,6 +8,7 @@ with the same chance it answers the same again.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -132,7 +133,7 @@ def _calls(spec: PolicySpec, params: Any) -> Iterator[Call]:
         case PolicyKind.SCALER:
             yield from _scaler_calls(spec, params)
         case PolicyKind.PLACER:
-            yield from _placer_calls(spec)
+            yield from _placer_calls(spec, params)
         case PolicyKind.SCHEDULER:
             yield from _scheduler_calls(made(spec, params), params)
         case _:
@@ -212,10 +213,11 @@ def _scaler_calls(spec: PolicySpec, params: Any) -> Iterator[Call]:
         yield Call(case=name, ask=ask, check=proposal, args=(view,))
 
 
-def _placer_calls(spec: PolicySpec) -> Iterator[Call]:
+def _placer_calls(spec: PolicySpec, params: Any) -> Iterator[Call]:
+    ask = spec.target if spec.params is None else partial(spec.target, params=params)
     for free in ((1,), (4, 4), (1, 8, 2), tuple(range(1, _LARGE_FLEET))):
         view = samples.place_view(*free)
-        yield Call(case=f"{len(free)} nodes", ask=spec.target, check=chosen_node, args=(view,))
+        yield Call(case=f"{len(free)} nodes", ask=ask, check=chosen_node, args=(view,))
 
 
 def _slow(spec: PolicySpec, params: Any, timer: Callable[[], float]) -> Iterator[Failure]:

@@ -123,9 +123,9 @@ def scaler(
     return policy(PolicyKind.SCALER, name, params=params, memory=memory, api=api)
 
 
-def placer(name: str, *, api: int = API_VERSION) -> Callable[[Target], Target]:
-    """Declare what chooses the node of a replica: see `Placer`."""
-    return policy(PolicyKind.PLACER, name, api=api)
+def placer(name: str, *, params: type | None = None, api: int = API_VERSION) -> Callable[[Target], Target]:
+    """Declare what chooses the node of a replica: see `supervisord_cp.policy.placing`."""
+    return policy(PolicyKind.PLACER, name, params=params, api=api)
 
 
 def declared(target: object) -> PolicySpec | None:

@@ -1,4 +1,8 @@
-"""What a placer sees: the nodes that could take a replica, already filtered by what is possible."""
+"""What a placer sees: the nodes that could take a replica, already filtered by what is possible.
+
+A placer is a function of a view that answers the name of one of its nodes; `params`, when it declares some,
+are given by keyword. It remembers nothing: where replicas stand already is in the view.
+"""
 
 from collections.abc import Callable
 from typing import TypeAlias

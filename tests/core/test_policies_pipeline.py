@@ -28,6 +28,11 @@ def empties(request_: object, candidates: Any, *_: object) -> None:
     candidates.clear()
 
 
+def grows_scores(request_: object, candidates: object, scores: Any, *_: object) -> int:
+    scores.append(1e9)
+    raise RuntimeError
+
+
 BAD: dict[str, tuple[str, Any]] = {
     "filter raises": ("filter", raises),
     "filter does not come back": ("filter", does_not_come_back),
@@ -50,6 +55,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "scorer empties what it is given": ("scorer", empties),
     "picker raises": ("picker", raises),
     "picker does not come back": ("picker", does_not_come_back),
+    "picker grows what it is given": ("picker", grows_scores),
     "picker is out of range": ("picker", lambda *_: 3),
     "picker is negative": ("picker", lambda *_: -1),
     "picker returns a candidate": ("picker", lambda r, c, s, x: c[0]),
@@ -65,6 +71,13 @@ def test_a_bad_policy_never_fails_a_request_and_load_decides_in_its_place(what: 
     candidates = (candidate(0, booked_decode=9000), candidate(1), candidate(2, booked_decode=5000))
     assert pipeline.choose(request(), candidates, context()).candidate is candidates[1]
     assert bench.figures["p"].failures == 1
+
+
+def test_what_a_picker_does_to_scores_is_not_what_the_fallback_chooses_by() -> None:
+    bench = Bench()
+    steps = bench.step("scorer", lambda *_: [0.0, 2.0, 1.0]), bench.step("picker", grows_scores)
+    candidates = fleet(3)
+    assert bench.pipeline(*steps).choose(request(), candidates, context()).candidate is candidates[1]
 
 
 def test_a_scorer_that_fails_leaves_the_others_to_decide() -> None:

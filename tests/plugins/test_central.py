@@ -108,7 +108,15 @@ async def test_one_that_misbehaves_proposes_nothing_and_is_left_alone(stand: Sta
     assert stand.ask().proposal.replicas == 3.0
     assert stand.row()["breaker_open"] is False
     kinds = [event.kind for event in stand.events]
-    assert kinds == ["policy.breaker_open", "policy.breaker_closed"]
+    assert kinds == ["policy.loaded", "policy.breaker_open", "policy.breaker_closed"]
+
+
+async def test_what_it_does_to_its_view_stays_with_it(stand: Stand) -> None:
+    body = "if view.configured == 7:\n        view.signals.clear()\n    "
+    await stand.load(scaler(f"{body}return ScaleProposal(policy='mine', replicas=1.0)"))
+    view = scale_view(configured=7, signals={"queued": 3.0})
+    assert ask(bind(PolicyUse(use="mine"), stand.known), view).proposal.replicas == 1.0
+    assert view.signal("queued").value == 3.0
 
 
 async def test_a_bad_version_is_told_and_the_old_one_stays(stand: Stand) -> None:
@@ -116,7 +124,7 @@ async def test_a_bad_version_is_told_and_the_old_one_stays(stand: Stand) -> None
     await stand.load(proposes("'x'"))
     assert stand.ask().proposal.replicas == 3.0
     assert "proposed 'x' replicas" in stand.row()["problem"]
-    assert [event.kind for event in stand.events] == ["policy.rejected"]
+    assert [event.kind for event in stand.events] == ["policy.loaded", "policy.rejected"]
     (told,) = await stand.policies.refresh(config("mine"), again=True)
     assert told.startswith("mine: ")
 

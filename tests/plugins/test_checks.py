@@ -104,6 +104,8 @@ def test_a_daemon_does_not_run_policies_to_check_its_configuration(tmp_path: Pat
         'router = "rondom"',
         'scheduler = { use = "fifo", params = { x = 1 } }',
         'shadow = "kpa"',
+        'placer = "kpa"',
+        'placer = { use = "pack", params = { x = 1 } }',
     ],
 )
 @pytest.mark.parametrize("folders", ['[plugins]\npaths = ["plugins"]\n', ""])

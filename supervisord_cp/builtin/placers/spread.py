@@ -1,9 +1,9 @@
 """Spread: replicas of a deployment go to different nodes, then to the emptiest node."""
 
-from supervisord_cp.policy import NodeName, NodeRoom, PlaceView, PolicyKind, policy
+from supervisord_cp.policy import NodeName, NodeRoom, PlaceView, placer
 
 
-@policy(PolicyKind.PLACER, "spread")
+@placer("spread")
 def spread(view: PlaceView) -> NodeName:
     """Fewest replicas of the same deployment first, then the largest free share, then the name."""
 

@@ -152,7 +152,7 @@ class Pipeline:
         step = self._picker
         if step is None:
             return None
-        scores = scores or [0.0] * len(candidates)
+        scores = tuple(scores) or (0.0,) * len(candidates)  # its own: the fallback chooses by ours
         return step.guard.ask(
             step.call, index_of_candidate, context.now, request, candidates, scores, step.given(context)
         )
