@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,9 @@ from supervisord_cp.ports.store import Kind, StoreFailed
 log = logging.getLogger(__name__)
 
 STREAM_LIMIT: Final = 10_000
+DECISION_LIMIT: Final = 500
+"""Of one deployment."""
+DECISIONS: Final = "decision/"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS kv
   (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -53,8 +57,8 @@ class SqliteStore:
     def delete(self, kind: Kind, key: str) -> None:
         self._queue(lambda: self._db.execute("DELETE FROM kv WHERE kind = ? AND key = ?", (kind, key)))
 
-    def append(self, stream: str, value: str) -> None:
-        at = time.time()
+    def append(self, stream: str, value: str, *, at: float | None = None) -> None:
+        at = time.time() if at is None else at
         self._queue(
             lambda: self._db.execute(
                 "INSERT INTO stream (name, at, value) VALUES (?, ?, ?)", (stream, at, value)
@@ -62,11 +66,12 @@ class SqliteStore:
         )
         self._appended += 1
         if self._appended % 1000 == 0:
-            self._queue(lambda: self._trim(stream))
+            self._queue(self._trim)
 
-    def recent(self, stream: str, limit: int) -> list[tuple[float, str]]:
+    def recent(self, stream: str, limit: int, *, until: float | None = None) -> list[tuple[float, str]]:
         rows = self._db.execute(
-            "SELECT at, value FROM stream WHERE name = ? ORDER BY id DESC LIMIT ?", (stream, limit)
+            "SELECT at, value FROM stream WHERE name = ? AND at <= ? ORDER BY id DESC LIMIT ?",
+            (stream, math.inf if until is None else until, limit),
         ).fetchall()
         return [(at, value) for at, value in reversed(rows)]
 
@@ -81,11 +86,20 @@ class SqliteStore:
         self._writer.shutdown(wait=True)
         self._db.close()
 
-    def _trim(self, stream: str) -> None:
+    def _trim(self) -> None:
+        """Bound each stream, and the decisions of all deployments together."""
+        names = [name for (name,) in self._db.execute("SELECT DISTINCT name FROM stream").fetchall()]
+        for name in names:
+            limit = DECISION_LIMIT if name.startswith(DECISIONS) else STREAM_LIMIT
+            self._db.execute(
+                "DELETE FROM stream WHERE name = ? AND id <= "
+                "(SELECT id FROM stream WHERE name = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (name, name, limit),
+            )
         self._db.execute(
-            "DELETE FROM stream WHERE name = ? AND id <= "
-            "(SELECT id FROM stream WHERE name = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-            (stream, stream, STREAM_LIMIT),
+            "DELETE FROM stream WHERE name GLOB ? AND id <= "
+            "(SELECT id FROM stream WHERE name GLOB ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            (DECISIONS + "*", DECISIONS + "*", STREAM_LIMIT),
         )
 
     def _queue(self, write: Callable[[], object]) -> None:

@@ -66,7 +66,7 @@ class Controller:
             )
             for name, known in memory.known.items()
         }
-        self.scaling = Scaling()
+        self.scaling = Scaling(memory)
         self.placing = Placing()
         self.rollouts = Rollouts(memory, self.note)
         self.departures = Departures(memory, routers, self.epoch, self.status, self.note)

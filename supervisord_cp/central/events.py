@@ -48,10 +48,6 @@ class EventLog:
                 queue.get_nowait()
             queue.put_nowait(logged)
 
-    def record(self, stream: str, text: str) -> None:
-        """Store a record that is read again by `explain` and replays; not shown as an event."""
-        self._store.append(stream, text)
-
     def recent(self, limit: int = 100, subject: str = "") -> list[Logged]:
         """The newest events, oldest first; of one subject if given."""
         chosen = [e for e in self._events if not subject or e.event.subject == subject]

@@ -5,11 +5,13 @@ from typing import TypeVar
 
 import msgspec
 
+from supervisord_cp.central.decisions import Decisions
 from supervisord_cp.central.fleet import NodeView
 from supervisord_cp.model.assignment import Assignment, BadRevision, Cordon, Hold, Override
 from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, InstanceId, NodeName, Value
 from supervisord_cp.model.instance import InstanceStatus
 from supervisord_cp.model.node import NodeInventory
+from supervisord_cp.model.scaling import KeptScaling
 from supervisord_cp.ports.store import Kind, StorePort
 
 V = TypeVar("V")
@@ -23,10 +25,11 @@ class KnownNode(Value, frozen=True, kw_only=True):
 
 
 class Memory:
-    """Assignments, overrides, cordons, holds, known nodes and engine keys."""
+    """Assignments, overrides, cordons, holds, known nodes, engine keys, and where scaling stands."""
 
     def __init__(self, store: StorePort) -> None:
         self._store = store
+        self.decisions = Decisions(store)
         self.fresh = store.fresh
         self.changes = 0
         """Counts changes of assignments, so that others know when to look again."""
@@ -40,6 +43,9 @@ class Memory:
         self.holds: set[DeploymentName] = {h.deployment for h in _load(store, Kind.HOLD, Hold).values()}
         self.bad: dict[DeploymentName, BadRevision] = {
             b.deployment: b for b in _load(store, Kind.BAD_REVISION, BadRevision).values()
+        }
+        self.scaling: dict[DeploymentName, KeptScaling] = {
+            k.deployment: k for k in _load(store, Kind.SCALING, KeptScaling).values()
         }
         self.known: dict[NodeName, KnownNode] = {
             NodeName(name): node for name, node in _load(store, Kind.NODE, KnownNode).items()
@@ -108,6 +114,15 @@ class Memory:
         """The configuration asks for another revision."""
         if self.bad.pop(deployment, None) is not None:
             self._store.delete(Kind.BAD_REVISION, deployment)
+
+    def keep_scaling(self, kept: KeptScaling) -> None:
+        """Remember where the scaling of a deployment stands."""
+        self.scaling[kept.deployment] = kept
+        self._store.put(Kind.SCALING, kept.deployment, _text(kept))
+
+    def forget_scaling(self, deployment: DeploymentName) -> None:
+        if self.scaling.pop(deployment, None) is not None:
+            self._store.delete(Kind.SCALING, deployment)
 
     def know(self, view: NodeView) -> None:
         """Remember a node's engines; written only when something that routing needs has changed."""

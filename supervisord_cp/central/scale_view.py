@@ -72,9 +72,15 @@ def scale_view(
     signals: Signals,
     *,
     wanted: int | None,
+    kept: int | None = None,
+    now_s: float,
     start_s: float | None,
 ) -> ScaleView:
-    """The view of one deployment; `wanted` is the number decided last, None after a start of central."""
+    """The view of one deployment at its own time `now_s`.
+
+    `wanted` is the number decided last, None after a start of central; then what it remembers (`kept`) and
+    what it finds both count: the larger of them is what there is.
+    """
     name = DeploymentName(deployment.name)
     scale = deployment.autoscale
     bounds = ScaleBounds(min=0, max=UNBOUNDED) if scale is None else ScaleBounds(min=scale.min, max=scale.max)
@@ -85,9 +91,9 @@ def scale_view(
         deployment=name,
         configured=configured(deployment),
         bounds=bounds,
-        now_s=known.now,
+        now_s=now_s,
         wall_s=known.wall,
-        wanted=len(counting) if wanted is None else wanted,
+        wanted=max(len(counting), kept or 0) if wanted is None else wanted,
         ready=ready,
         starting=len(counting) - ready,
         draining=len(replicas) - len(counting),

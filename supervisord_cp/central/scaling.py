@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.publish import routed_deployment
+from supervisord_cp.central.scale_states import ScaleStates
 from supervisord_cp.central.scale_view import Known, limits_of, scale_view
 from supervisord_cp.central.signals import Signals
 from supervisord_cp.config.launch import launch_spec
@@ -28,7 +27,6 @@ from supervisord_cp.model.scaling import (
     ScalePlan,
     ScaleProposal,
     ScaleRecord,
-    ScaleState,
     ScaleView,
 )
 from supervisord_cp.plugin_host.catalog import builtin_specs
@@ -43,7 +41,7 @@ FIXED: Final = (PolicyUse(use="fixed"),)
 class Scaling:
     """Decisions of the last step with their records, and how long starts take."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory) -> None:
         self.decisions: dict[DeploymentName, ScaleDecision] = {}
         self.records: dict[DeploymentName, ScaleRecord] = {}
         self.unplaced: dict[DeploymentName, list[Reason]] = {}
@@ -52,12 +50,11 @@ class Scaling:
         """The policies by name."""
         self.counts: dict[tuple[DeploymentName, str, str], int] = {}
         """Changes of the wanted number by (deployment, direction, reason)."""
-        self._states: dict[DeploymentName, ScaleState] = {}
+        self._states = ScaleStates(memory)
         self._bound: dict[DeploymentName, tuple[tuple[PolicyUse, ...], list[Scaler]]] = {}
         self._unplaced_since: dict[DeploymentName, float] = {}
         self._said: dict[DeploymentName, Reason] = {}
         self._starting: dict[InstanceId, float] = {}
-        self._start_s: dict[DeploymentName, float] = {}
 
     def use_policies(self, known: Mapping[str, PolicySpec]) -> None:
         """Ask these from now on."""
@@ -87,17 +84,21 @@ class Scaling:
             if name not in specs:
                 continue
             decided = before.get(name)
+            state = self._states.resume(name, known.now)
             view = scale_view(
                 deployment,
                 mine.get(name, []),
                 known,
                 self.signals,
                 wanted=None if decided is None else decided.wanted,
-                start_s=self._start_s.get(name),
+                kept=self._states.wanted(name),
+                now_s=self._states.time(name, known.now),
+                start_s=self._states.start_s(name),
             )
             limits = limits_of(deployment, memory.overrides.get(name), budget)
-            state = self._states.get(name, ScaleState())
-            record, self._states[name] = step(view, self._scalers(deployment), limits, state)
+            record, state = step(view, self._scalers(deployment), limits, state)
+            self._states.proceed(record, state)
+            memory.decisions.keep(record)
             decision = record.decision
             if budget is not None:
                 budget -= decision.wanted * deployment.gpus
@@ -109,6 +110,7 @@ class Scaling:
                     deployment=name, replicas=decision.wanted, spec=specs[name], nodes=deployment.nodes
                 )
                 wanted.append(item)
+        self._states.keep_only(set(specs))
         return wanted
 
     def _scalers(self, deployment: DeploymentConfig) -> Sequence[Scaler]:
@@ -131,7 +133,6 @@ class Scaling:
         direction = "up" if decision.wanted > before else "down"
         key = (name, direction, decision.reason.code.value)
         self.counts[key] = self.counts.get(key, 0) + 1
-        events.record("decision", msgspec.json.encode(record).decode())
         events.add(
             Event(
                 kind="deployment.scaled",
@@ -179,7 +180,7 @@ class Scaling:
             wanted = max(0, asked - stopped.get(name, 0))
             held = name in memory.holds or (asked > 0 and wanted == 0)
             wanted = 0 if held else wanted
-            out.append(routed_deployment(deployment, wanted, self._start_s.get(name), held=held))
+            out.append(routed_deployment(deployment, wanted, self.start_seconds(name), held=held))
         return tuple(out)
 
     def observe(self, before: InstanceStatus | None, after: InstanceStatus, now: float) -> None:
@@ -190,12 +191,11 @@ class Scaling:
         elif after.state is InstanceState.READY and was is InstanceState.STARTING:
             began = self._starting.pop(after.id, None)
             if began is not None:
-                known = self._start_s.get(after.deployment, now - began)
-                self._start_s[after.deployment] = 0.5 * known + 0.5 * (now - began)
+                self._states.learn_start(after.deployment, now - began)
 
     def start_seconds(self, name: DeploymentName) -> float | None:
         """How long a start of this deployment takes, as learned."""
-        return self._start_s.get(name)
+        return self._states.start_s(name)
 
 
 def _unusable(use: PolicyUse, error: str) -> Scaler:

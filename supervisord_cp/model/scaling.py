@@ -233,6 +233,18 @@ class ScaleState(Value, frozen=True, kw_only=True):
     """What each scaler remembers, as JSON values, by its place in the list and its name (`0:kpa`)."""
 
 
+class KeptScaling(Value, frozen=True, kw_only=True):
+    """What is kept of a deployment's scaling while central is not there."""
+
+    deployment: DeploymentName
+    wanted: int
+    state: ScaleState
+    now_s: float
+    """The time of `state`. After a restart time goes on from here: windows stand still meanwhile."""
+    start_s: float | None = None
+    """How long a start takes, as learned."""
+
+
 class ScalerCall(Value, frozen=True, kw_only=True):
     """One question to one scaler."""
 

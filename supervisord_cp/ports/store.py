@@ -15,6 +15,7 @@ class Kind(StrEnum):
     NODE = "node"
     KEYS = "keys"
     BAD_REVISION = "bad_revision"
+    SCALING = "scaling"
 
 
 class StorePort(Protocol):
@@ -37,12 +38,16 @@ class StorePort(Protocol):
         """Forget; queued."""
         ...
 
-    def append(self, stream: str, value: str) -> None:
-        """Add to a stream of records (`event`, `decision`), bounded in number; queued."""
+    def append(self, stream: str, value: str, *, at: float | None = None) -> None:
+        """Add to a stream of records (`event`, `decision/NAME`), bounded in number; queued.
+
+        `at` is its wall-clock time in seconds since 1970; None: now.
+        """
         ...
 
-    def recent(self, stream: str, limit: int) -> list[tuple[float, str]]:
-        """The newest records of a stream, oldest first, with the wall-clock time (s) of each. Blocking."""
+    def recent(self, stream: str, limit: int, *, until: float | None = None) -> list[tuple[float, str]]:
+        """The newest records of a stream (those not after `until`), oldest first, with the wall-clock time
+        of each. Blocking."""
         ...
 
     async def flush(self) -> None:

@@ -1,7 +1,8 @@
 """Laws of scaling over generated histories: gaps, noise, NaN, stale data, restarts, clocks that jump."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import msgspec
@@ -111,7 +112,13 @@ USES = st.lists(
 
 
 def history(
-    moments: list[Moment], scalers: list[Scaler], limits: ScaleLimits, *, low: int = 0, high: int = 10
+    moments: list[Moment],
+    scalers: list[Scaler],
+    limits: ScaleLimits,
+    *,
+    low: int = 0,
+    high: int = 10,
+    keep: Callable[[bytes], None] = lambda text: None,
 ) -> list[ScaleRecord]:
     """The records of a run in which every decision is carried out."""
     state, now, wanted, records = ScaleState(), START, 2, []
@@ -142,6 +149,7 @@ def history(
         )
         record, state = step(seen, scalers, limits, state)
         records.append(record)
+        keep(msgspec.json.encode(state))
         wanted = known = record.decision.wanted
     return records
 
@@ -177,6 +185,19 @@ def test_never_down_because_memory_is_gone(moments, scalers, rules) -> None:
         forgot = record.history.last_s is None or record.view.now_s < record.history.last_s
         if forgot and waits and record.view.current <= 10:
             assert record.decision.wanted >= record.view.current
+
+
+@settings(max_examples=60, deadline=None)
+@given(MOMENTS, USES, BEHAVIORS)
+def test_a_restart_that_keeps_its_state_changes_nothing(moments, scalers, rules) -> None:
+    """What is kept as text is all that there is to keep."""
+    limits = ScaleLimits(behavior=rules)
+    states: list[bytes] = []
+    calm = [replace(moment, restart=False) for moment in moments]
+    first = history(calm, scalers, limits, keep=states.append)
+    for record, text in zip(first[1:], states, strict=False):
+        again, _ = step(record.view, scalers, limits, msgspec.json.decode(text, type=ScaleState))
+        assert again == record
 
 
 @settings(max_examples=100, deadline=None)

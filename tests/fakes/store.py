@@ -26,11 +26,12 @@ class FakeStore:
     def delete(self, kind: Kind, key: str) -> None:
         self._tables.get(kind, {}).pop(key, None)
 
-    def append(self, stream: str, value: str) -> None:
-        self._streams.setdefault(stream, []).append((0.0, value))
+    def append(self, stream: str, value: str, *, at: float | None = None) -> None:
+        self._streams.setdefault(stream, []).append((at or 0.0, value))
 
-    def recent(self, stream: str, limit: int) -> list[tuple[float, str]]:
-        return self._streams.get(stream, [])[-limit:]
+    def recent(self, stream: str, limit: int, *, until: float | None = None) -> list[tuple[float, str]]:
+        kept = self._streams.get(stream, [])
+        return [(at, value) for at, value in kept if until is None or at <= until][-limit:]
 
     async def flush(self) -> None:
         return None

@@ -1,0 +1,95 @@
+"""What scaling carries from one step to the next, over restarts of central too."""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from supervisord_cp.central.memory import Memory
+from supervisord_cp.model.base import DeploymentName
+from supervisord_cp.model.scaling import KeptScaling, ScaleRecord, ScaleState
+
+KEEP_EVERY_S: Final = 5.0
+"""How much of what a window has seen a crash may cost; changes are kept at once."""
+
+
+class ScaleStates:
+    """State, time and learned figures of each deployment.
+
+    Each deployment has a time of its own, which goes on after a restart where it was kept: what a window
+    has seen counts as long as before, and neither the wall clock nor the host's uptime matters. Only how
+    long nothing was asked for begins anew, because nobody watched.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._states: dict[DeploymentName, ScaleState] = {}
+        self._ahead_s: dict[DeploymentName, float] = {}
+        """What a deployment's time is ahead of the clock."""
+        self._start_s: dict[DeploymentName, float] = {}
+        for name, kept in memory.scaling.items():
+            if kept.start_s is not None:
+                self._start_s[name] = kept.start_s
+
+    def resume(self, name: DeploymentName, now: float) -> ScaleState:
+        """The state of a deployment; `now` is the clock's."""
+        state = self._states.get(name)
+        if state is not None:
+            return state
+        kept = self._memory.scaling.get(name)
+        if kept is None:
+            state = ScaleState()
+        else:
+            self._ahead_s[name] = kept.now_s - now
+            state = replace(kept.state, history=replace(kept.state.history, idle_since_s=None))
+        self._states[name] = state
+        return state
+
+    def time(self, name: DeploymentName, now: float) -> float:
+        """The time of a deployment, which only its state is compared with."""
+        return now + self._ahead_s.get(name, 0.0)
+
+    def wanted(self, name: DeploymentName) -> int | None:
+        """The number that was decided last, in this life of central or before."""
+        kept = self._memory.scaling.get(name)
+        return None if kept is None else kept.wanted
+
+    def proceed(self, record: ScaleRecord, state: ScaleState) -> None:
+        """Take over what a step leaves behind."""
+        name, before = record.decision.deployment, self._memory.scaling.get(record.decision.deployment)
+        self._states[name] = state
+        now = record.view.now_s
+        if (
+            before is None
+            or before.wanted != record.decision.wanted
+            or not 0 <= now - before.now_s < KEEP_EVERY_S
+            or _asked(before.state) != _asked(state)
+        ):
+            self._memory.keep_scaling(
+                KeptScaling(
+                    deployment=name,
+                    wanted=record.decision.wanted,
+                    state=state,
+                    now_s=now,
+                    start_s=self._start_s.get(name),
+                )
+            )
+
+    def learn_start(self, name: DeploymentName, seconds: float) -> None:
+        """A start took this long: half of what is known is made of the newest."""
+        self._start_s[name] = 0.5 * self._start_s.get(name, seconds) + 0.5 * seconds
+
+    def start_s(self, name: DeploymentName) -> float | None:
+        """How long a start takes, as learned."""
+        return self._start_s.get(name)
+
+    def keep_only(self, names: set[DeploymentName]) -> None:
+        """Forget deployments that are not configured any more."""
+        for name in [n for n in self._memory.scaling if n not in names]:
+            self._memory.forget_scaling(name)
+            self._states.pop(name, None)
+
+
+def _asked(state: ScaleState) -> int | None:
+    """What was recommended last."""
+    found = state.history.recommendations
+    return found[-1].replicas if found else None
