@@ -35,8 +35,10 @@ from supervisord_cp.ports.process import EngineProcess, ExitStatus
 
 log = logging.getLogger(__name__)
 
-STARTING_S: Final = 0.2
-"""Between two questions whether a starting engine serves."""
+STARTING_S: Final = (0.02, 0.5)
+"""Between two questions whether a starting engine serves: the shortest and the longest time."""
+SHARE: Final = 0.05
+"""Of the time that a start has taken so far, for how long it may serve before that is noticed."""
 SERVING_S: Final = 1.0
 """Between two health checks, and between two readings of the metrics, of an engine that serves."""
 STACKS_S: Final = 5.0
@@ -87,6 +89,7 @@ class RunningIncarnation:
         self._deliver = deliver
         self._served = served
         self._adopted = adopted
+        self._began = watcher.clock.now()
         self._start: StartWatch | None = None
         self._seen = False
         """Whether it was alive when it began to be watched."""
@@ -237,7 +240,13 @@ class RunningIncarnation:
                     seconds = round(self._silence.seconds)
                     await self._give_up(Reason(code=ReasonCode.UNRESPONSIVE, params={"seconds": seconds}))
             looked_at = now
-            await asyncio.sleep(SERVING_S if self._served else STARTING_S)
+            await asyncio.sleep(self._pause_s(now))
+
+    def _pause_s(self, now: float) -> float:
+        if self._served:
+            return SERVING_S
+        shortest, longest = STARTING_S
+        return min(longest, max(shortest, SHARE * (now - self._began)))
 
     def _who_answers(self) -> Reason:
         """NO_REASON, unless somebody else listens on our port and answers in the engine's place.
@@ -268,7 +277,7 @@ class RunningIncarnation:
                     self._progress = progressed(self._progress, load, now - self._loaded_at)
                     self._load, self._loaded_at = load, now
                     await self._check_progress(load)
-            await asyncio.sleep(SERVING_S if self._served else STARTING_S)
+            await asyncio.sleep(self._pause_s(self._watcher.clock.now()))
 
     async def _check_progress(self, load: EngineLoad) -> None:
         if not is_stalled(self._progress, self.notes.desired.spec.stall_s):

@@ -16,7 +16,7 @@ from supervisord_cp.config.schema import AgentConfig, Listen
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, GpuHealth, GpuSigns
-from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.ports.gpu import GpuReading
 from supervisord_cp.ports.process import ExitStatus
 from tests.agent.fakes import assembled
@@ -98,6 +98,7 @@ async def test_the_metrics_page(tmp_path: Path) -> None:
         parts.reporter.begin()
         parts.take(desired("chat-0"), desired("chat-1", devices=("slot-1",)))
         await until(lambda: parts.state_of("chat-0") is parts.state_of("chat-1") is InstanceState.READY)
+        parts.engine.cause = ExitCause.GPU_FAULT
         parts.backend.processes[desired("chat-1").id].end(ExitStatus(code=1))
         await until(lambda: parts.state_of("chat-1") is InstanceState.BACKOFF)
         text = page(AgentCollector(parts.roster, parts.reporter, parts.gpu, lambda: True)).decode()

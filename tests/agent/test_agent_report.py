@@ -9,7 +9,7 @@ from supervisord_cp.clock import ManualClock
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.event import Event
 from supervisord_cp.model.gpu import Gpu, Holder
-from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 from supervisord_cp.ports.gpu import GpuReading
 from supervisord_cp.ports.process import ExitStatus
@@ -77,6 +77,7 @@ async def test_a_new_connection_begins_anew(tmp_path: Path) -> None:
         assert parts.reporter.inventory is None
         before = len(parts.sent)
         parts.reporter.told(Event(kind="x", subject="y"))
+        parts.engine.cause = ExitCause.GPU_FAULT
         parts.backend.processes[A.id].end(ExitStatus(code=1))
         await until(lambda: parts.state_of("chat-0") is InstanceState.BACKOFF)
         assert len(parts.sent) == before, "nobody to say it to"

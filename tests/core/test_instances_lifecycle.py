@@ -66,17 +66,19 @@ def test_an_unrequested_exit_is_a_failure_with_code_0_too() -> None:
     assert driver.feed(ev.Exited(code=0)) == []
     assert driver.state is InstanceState.CRASHED
     assert driver.feed(ev.Tick(), after=100.0) == []  # nothing starts before the tree is gone
-    driver.feed(ev.Gone(cause=ExitCause.ENGINE_DEAD, detail="EngineDeadError"))
+    gone = ev.Gone(cause=ExitCause.ENGINE_DEAD, detail="EngineDeadError")
+    assert kinds(driver.feed(gone)) == [do.Admit]  # the first time at once
+    driver.feed(ev.Admitted(), driver.spawned(), ev.Exited(code=0), gone)
     status = status_of(driver.life, now=driver.now + 0.25)
     assert status.state is InstanceState.BACKOFF
-    assert status.reason.params == {"seconds": 0.8, "restarts": 1, "how": "exit code 0 (EngineDeadError)"}
-    assert status.restarts == 1
+    assert status.reason.params == {"seconds": 1.8, "restarts": 2, "how": "exit code 0 (EngineDeadError)"}
+    assert status.restarts == 2
     assert status.last_exit is not None
     assert status.last_exit.cause is ExitCause.ENGINE_DEAD
     assert (status.pid, status.load) == (None, None)
     due = wake_at(driver.life)
-    assert due == driver.now + 1.0
-    assert driver.feed(ev.Tick(), after=0.9) == []
+    assert due == driver.now + 2.0
+    assert driver.feed(ev.Tick(), after=1.9) == []
     assert kinds(driver.feed(ev.Tick(), after=0.1)) == [do.Admit]
 
 
@@ -87,11 +89,11 @@ def test_failures_in_a_row_wait_longer_and_healthy_time_forgives() -> None:
         driver.to_ready()
         driver.feed(ev.Exited(signal=9), after=healthy_s)
         driver.feed(ev.Gone(cause=ExitCause.KILLED))
-        due = wake_at(driver.life)
+        due = driver.life.history.retry_at
         assert due is not None
         waits.append(due - driver.now)
         driver.now = due
-    assert waits == [1.0, 2.0, 4.0, 1.0, 2.0]
+    assert waits == [0.0, 2.0, 4.0, 0.0, 2.0]
     assert driver.life.history.restarts == 5
 
 
@@ -297,11 +299,10 @@ def test_a_stalled_engine_is_out_of_rotation_then_killed_and_started_again() -> 
     assert shown(driver.life, driver.now) == (InstanceState.STOPPING, hangs)
     driver.feed(ev.Exited(signal=9, requested=True), ev.Gone(cause=ExitCause.STALLED, detail=why))
     status = status_of(driver.life, now=driver.now)
-    assert status.state is InstanceState.BACKOFF
+    assert status.state is InstanceState.GATED
     assert status.last_exit is not None
     assert (status.last_exit.cause, status.last_exit.detail) == (ExitCause.STALLED, why)
     assert status.restarts == 1
-    driver.feed(ev.Tick(), after=1.0)
     driver.feed(ev.Admitted(), driver.spawned(), ev.ProbeOk())
     assert driver.state is InstanceState.READY
 
@@ -353,7 +354,7 @@ class TestAdoption:
     def test_one_that_crashed_meanwhile_is_a_failure(self) -> None:
         driver = Driver(history=History(ready=Incarnation("old"), ready_since=START - 5.0, failures=2))
         driver.feed(adopted(desired()), ev.Exited(code=1, age_s=3.0), ev.Gone(cause=ExitCause.UNKNOWN))
-        assert driver.state is InstanceState.BACKOFF
+        assert driver.state is InstanceState.GATED
         assert driver.life.history.restarts == 1
         assert driver.life.history.ended == "old"
         assert driver.life.history.last is not None

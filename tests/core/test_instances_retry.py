@@ -123,3 +123,58 @@ def test_a_restart_of_the_agent_changes_no_wait(causes: list[ExitCause], passed:
     again.feed(ev.Tick())
     assert (again.life.stage is Stage.BACKOFF) == (again.now < wait)
     assert again.life.history.failures == driver.life.history.failures
+
+
+AT_ONCE = {
+    ExitCause.ENGINE_DEAD,
+    ExitCause.KILLED,
+    ExitCause.KEEPER_LOST,
+    ExitCause.START_TIMEOUT,
+    ExitCause.STALLED,
+    ExitCause.COLLECTIVE_HANG,
+    ExitCause.UNKNOWN,
+}
+
+
+def crash(driver: Driver, cause: ExitCause, *, served_s: float = 0.0) -> Life:
+    """It starts, serves for so long, and ends with this cause."""
+    driver.to_ready()
+    driver.feed(ev.Exited(code=0), ev.Gone(cause=cause), after=served_s)
+    return driver.life
+
+
+@pytest.mark.parametrize("cause", sorted(AT_ONCE))
+def test_what_has_served_is_started_again_at_once_the_first_time(cause: ExitCause) -> None:
+    driver = Driver()
+    life = crash(driver, cause, served_s=3.0)
+    assert (life.stage, life.history.failures) == (Stage.ADMITTING, 1)
+    driver.feed(ev.Admitted(), driver.spawned(), ev.ProbeOk())
+    driver.feed(ev.Exited(code=0), ev.Gone(cause=cause), after=3.0)
+    assert driver.life.stage is Stage.BACKOFF
+    assert driver.life.history.failures == 2
+
+
+@pytest.mark.parametrize("cause", sorted(set(ExitCause) - AT_ONCE - {ExitCause.REQUESTED}))
+def test_other_causes_wait_even_the_first_time(cause: ExitCause) -> None:
+    assert crash(Driver(), cause, served_s=3.0).stage is Stage.BACKOFF
+
+
+@pytest.mark.parametrize("cause", sorted(AT_ONCE))
+def test_healthy_time_gives_the_immediate_restart_back(cause: ExitCause) -> None:
+    driver = Driver()
+    crash(driver, cause)
+    driver.feed(ev.Admitted(), driver.spawned(), ev.ProbeOk())
+    driver.feed(ev.Exited(code=0), ev.Gone(cause=cause), after=600.0)
+    assert (driver.life.stage, driver.life.history.failures) == (Stage.ADMITTING, 1)
+
+
+def test_what_serves_for_a_moment_each_time_waits_longer_and_longer() -> None:
+    driver, found = Driver(), []
+    for _ in range(6):
+        driver.feed(ev.Tick())
+        driver.feed(ev.Admitted(), driver.spawned(), ev.ProbeOk())
+        driver.feed(ev.Exited(signal=9), ev.Gone(cause=ExitCause.KILLED))
+        assert driver.life.history.retry_at is not None
+        found.append(driver.life.history.retry_at - driver.now)
+        driver.now += found[-1]
+    assert found == pytest.approx([0, 2, 4, 8, 16, 32])

@@ -12,7 +12,7 @@ from supervisord_cp.core.instances.life import Stage
 from supervisord_cp.core.instances.release import TOLERANCE, baseline_of, read_since, still_held
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, GpuHealth, Holder
-from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 from tests.core.instances_kit import Driver
 from tests.fakes.gpu import FakeGpu, gpu
@@ -73,7 +73,7 @@ def test_releasing_is_a_state_between_the_end_and_what_follows() -> None:
     driver.feed(ev.Exited(signal=9), ev.Releasing(reason=HELD))
     assert driver.state is InstanceState.RELEASING
     assert driver.life.stage is Stage.CRASHED
-    driver.feed(ev.Gone())
+    driver.feed(ev.Gone(cause=ExitCause.GPU_FAULT))
     assert driver.state is InstanceState.BACKOFF
     assert [event.data["to"] for event in driver.events if event.kind == "instance.state"][-3:] == [
         "crashed",

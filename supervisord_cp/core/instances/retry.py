@@ -25,7 +25,7 @@ def failed(
         history,
         restarts=history.restarts + 1,
         failures=failures,
-        retry_at=now + backoff_s(ended.cause, failures, chance),
+        retry_at=now + backoff_s(ended.cause, failures, chance, served=since is not None),
         last=ended,
         failed=launch,
         inputs=inputs,
