@@ -15,7 +15,7 @@ class Retry(Value, frozen=True, kw_only=True):
     cap_s: float
     growth: float = 2.0
     at_once: bool = False
-    """What has served is not made to wait after its first failure: whatever ended it may not come again."""
+    """What has served is not made to wait after its first failure."""
     mendable: bool = False
     """Waiting changes little, another program, model or configuration of the node does: that ends the
     wait, and what failed before no longer counts."""
@@ -46,7 +46,8 @@ def retry_of(cause: ExitCause) -> Retry:
 def backoff_s(cause: ExitCause, failures: int, chance: float, *, served: bool = False) -> float:
     """Seconds to wait after the `failures`-th failure in a row (1 is the first).
 
-    `served`: it was ready before it failed. `chance` (0 to 1) is the jitter: instances that failed together do not start together.
+    `served`: it was ready before it failed. `chance` (0 to 1) is the jitter: instances that failed
+    together do not start together.
     """
     retry = retry_of(cause)
     if served and failures <= 1 and retry.at_once:
