@@ -105,7 +105,14 @@ class _Central:
         self._prober = Prober(all_engines()["vllm"], clock, self._static_changed, self._static_state)
         self._silent = SilentNodes(clock, self._controller.silent_engines)
         self._controller.dead_for = self._silent.dead_for
-        self._prometheus: PrometheusClient | None = None
+        self._queries = Queries(
+            lambda: self._controller.config.prometheus,
+            lambda config: PrometheusClient(config.url, config.timeout_s),
+            clock,
+            tell=self._routers.update_queries,
+        )
+        self._controller.query_results = lambda: self._queries.results
+        self._metrics.watch(self._queries)
         self._controller.probe_error = self._prober.error
         self._stopping = asyncio.Event()
         self._interrupted = False
@@ -122,9 +129,8 @@ class _Central:
             asyncio.create_task(self._loop(notifier)),
             asyncio.create_task(self._silent.run()),
             asyncio.create_task(self._policies.run(lambda: self._controller.config)),
+            asyncio.create_task(self._queries.run()),
         ]
-        if (queries := self._queries()) is not None:
-            tasks.append(asyncio.create_task(queries.run()))
         if config.start_router:
             tasks.append(asyncio.create_task(child.run()))
         stopped = asyncio.create_task(self._stopping.wait())
@@ -140,8 +146,6 @@ class _Central:
             await child.stop()
         child.close()
         await self._prober.close()
-        if self._prometheus is not None:
-            self._prometheus.close()
         await self._links.close()
         await runner.cleanup()
         self._store.close()
@@ -149,16 +153,6 @@ class _Central:
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("central stops: %s", error, exc_info=error)
         return 1 if failed else 0
-
-    def _queries(self) -> Queries | None:
-        config = self._controller.config.prometheus
-        if not config.url or not config.queries:
-            return None
-        self._prometheus = PrometheusClient(config.url, config.timeout_s)
-        queries = Queries(self._prometheus, config.queries, self._controller.clock)
-        self._controller.query_results = lambda: queries.results
-        self._metrics.watch(queries)
-        return queries
 
     async def _listen(self) -> web.AppRunner:
         listen = self._controller.config.central.control_listen

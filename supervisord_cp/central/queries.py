@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from supervisord_cp.clock import Clock
-from supervisord_cp.model.base import Value
-from supervisord_cp.model.signal import Signal, SignalSource, measured
+from supervisord_cp.config.schema import PrometheusConfig
+from supervisord_cp.model.base import InstanceId, Value
+from supervisord_cp.model.signal import NamedResult, Signal, SignalSource, measured
 from supervisord_cp.ports.prometheus import PrometheusPort, PromFailed, PromSample
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,16 @@ def of_instance(result: Result, instance: str, now: float) -> Signal | None:
     return _signal(values, result, now) if values else None
 
 
+def named(result: Result, now: float) -> NamedResult:
+    """A result for routers: the sum, and what its series say of single instances."""
+    by_instance: dict[InstanceId, list[float]] = {}
+    for sample in result.samples:
+        if instance := sample.labels.get("instance_id"):
+            by_instance.setdefault(InstanceId(instance), []).append(sample.value)
+    instances = {instance: _signal(values, result, now) for instance, values in by_instance.items()}
+    return NamedResult(total=total(result, now), instances=instances)
+
+
 def _signal(values: list[float], result: Result, now: float) -> Signal:
     age = 0.0 if result.at is None else now - result.at
     if result.at is None or not values:
@@ -53,25 +64,73 @@ def _signal(values: list[float], result: Result, now: float) -> Signal:
 class Queries:
     """Asks Prometheus for every named query; nobody waits for it."""
 
-    def __init__(self, port: PrometheusPort, queries: Mapping[str, str], clock: Clock) -> None:
-        self._port = port
-        self._queries = dict(queries)
+    def __init__(
+        self,
+        config: Callable[[], PrometheusConfig],
+        connect: Callable[[PrometheusConfig], PrometheusPort],
+        clock: Clock,
+        *,
+        tell: Callable[[Mapping[str, NamedResult]], None] = lambda results: None,
+    ) -> None:
+        """`config` is looked at before each round; `tell` is told after each what all queries say."""
+        self._config = config
+        self._connect = connect
         self._clock = clock
-        self.results: dict[str, Result] = {name: Result() for name in queries}
+        self._tell = tell
+        self._port: PrometheusPort | None = None
+        self._followed = PrometheusConfig()
+        self.results: dict[str, Result] = {}
         self.failures = 0
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        while True:
-            for name, expression in self._queries.items():
-                await self.ask(name, expression)
-            await asyncio.sleep(PERIOD_S)
+        try:
+            while True:
+                await self.round()
+                await asyncio.sleep(PERIOD_S)
+        finally:
+            self._disconnect()
 
-    async def ask(self, name: str, expression: str) -> None:
+    async def round(self) -> None:
+        """Ask every query once."""
+        before = self.results
+        self._follow(self._config())
+        port = self._port
+        if port is not None:
+            for name, expression in self._followed.queries.items():
+                await self._ask(port, name, expression)
+        if before or self.results:
+            now = self._clock.now()
+            self._tell({name: named(result, now) for name, result in self.results.items()})
+
+    def _follow(self, config: PrometheusConfig) -> None:
+        """Take over a changed configuration: what was said to another expression is forgotten."""
+        before, self._followed = self._followed, config
+        same = (config.url, config.timeout_s) == (before.url, before.timeout_s)
+        if not same:
+            self._disconnect()
+        if not config.url:
+            self.results = {}
+            return
+        if self._port is None:
+            self._port = self._connect(config)
+        self.results = {
+            name: self.results.get(name, Result())
+            if config.url == before.url and before.queries.get(name) == expression
+            else Result()
+            for name, expression in config.queries.items()
+        }
+
+    def _disconnect(self) -> None:
+        if self._port is not None:
+            self._port.close()
+            self._port = None
+
+    async def _ask(self, port: PrometheusPort, name: str, expression: str) -> None:
         """Ask once; a failure keeps the last answer, which grows older."""
         before = self.results[name]
         try:
-            samples = await self._port.query(expression)
+            samples = await port.query(expression)
         except PromFailed as error:
             self.failures += 1
             if before.error != str(error):

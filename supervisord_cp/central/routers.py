@@ -12,7 +12,8 @@ from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import Incarnation, InstanceId, NodeName, Value
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedDeployment, RoutedInstance, diff
 from supervisord_cp.model.router import RouterReport
-from supervisord_cp.wire.messages import Delta, EngineKeys, Message, Snapshot
+from supervisord_cp.model.signal import NamedResult
+from supervisord_cp.wire.messages import Delta, EngineKeys, Message, Queries, Snapshot
 
 LIVE_S: Final = 10.0
 """A router that has been silent for this long no longer holds up a drain."""
@@ -43,6 +44,8 @@ class Routers:
         self._deployments: tuple[RoutedDeployment, ...] = ()
         self._keys: dict[NodeName, dict[Incarnation, str]] = {}
         self.snapshot: FleetSnapshot | None = None
+        self._queries: dict[str, NamedResult] = {}
+        self._queried_at = 0.0
         self._published_at = -1.0
         self._changed = False
         """Whether the next snapshot differs from the last one,"""
@@ -75,6 +78,24 @@ class Routers:
         self._keys[node] = keys
         for send in self._send.values():
             send(EngineKeys(keys=self._all_keys()))
+
+    def update_queries(self, results: Mapping[str, NamedResult]) -> None:
+        """Take over what named PromQL expressions say now, and tell it."""
+        self._queries, self._queried_at = dict(results), self._clock.now()
+        for send in self._send.values():
+            send(self._queries_now())
+
+    def _queries_now(self) -> Queries:
+        by_s = self._clock.now() - self._queried_at
+        return Queries(
+            results={
+                name: NamedResult(
+                    total=result.total.older(by_s),
+                    instances={id_: signal.older(by_s) for id_, signal in result.instances.items()},
+                )
+                for name, result in self._queries.items()
+            }
+        )
 
     def publish(self, epoch: str) -> int:
         """Make the snapshot that is true now and send it where it is new; returns its version.
@@ -124,6 +145,8 @@ class Routers:
             id=router, connected=True, version=version, heard_at=self._clock.now()
         )
         send(EngineKeys(keys=self._all_keys()))
+        if self._queries:
+            send(self._queries_now())
         self._tell(router)
 
     def resync(self, router: str) -> None:

@@ -4,6 +4,8 @@ import math
 from enum import StrEnum
 from typing import Final
 
+from msgspec.structs import replace
+
 from supervisord_cp.model.base import InstanceId, Value
 
 STALE_AFTER_S: Final = 15.0
@@ -86,6 +88,13 @@ class Signal(Value, frozen=True, kw_only=True):
     def known(self) -> bool:
         return self.state is SignalState.VALUE
 
+    def older(self, by_s: float) -> "Signal":
+        """The same so much later: stale when it is too old by then."""
+        if by_s <= 0 or self.state is SignalState.MISSING:
+            return self
+        age_s = self.age_s + by_s
+        return replace(self, age_s=age_s, state=SignalState.STALE if age_s > STALE_AFTER_S else self.state)
+
 
 MISSING: Final = Signal()
 
@@ -125,6 +134,15 @@ def together(*parts: Signal) -> Signal:
         window_s=max(part.window_s for part in parts),
         source=parts[0].source,
     )
+
+
+class NamedResult(Value, frozen=True, kw_only=True):
+    """What a named PromQL expression said last."""
+
+    total: Signal = MISSING
+    """All its series summed; no series at all is missing, which is not zero."""
+    instances: dict[InstanceId, Signal] = {}
+    """Of the instances that its series name with the label `instance_id`."""
 
 
 class ReplicaPhase(StrEnum):

@@ -1,11 +1,26 @@
 """What is known besides the request and the instances."""
 
+from collections.abc import Mapping
 from random import Random
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
 
 from supervisord_cp.model.base import Value
+from supervisord_cp.model.request import Candidate
+from supervisord_cp.model.signal import MISSING, NamedResult, Signal
 
 Params = TypeVar("Params")
+
+
+class QueryResults(Value, frozen=True, kw_only=True):
+    """The named PromQL results of `[prometheus.queries]` as they last came."""
+
+    at: float = 0.0
+    """When, on the clock of `Context.now`."""
+    results: Mapping[str, NamedResult] = MappingProxyType({})
+
+
+NO_RESULTS: Final = QueryResults()
 
 
 class Context(Value, Generic[Params], frozen=True, kw_only=True):
@@ -24,10 +39,24 @@ class Context(Value, Generic[Params], frozen=True, kw_only=True):
     node: str = ""
     """Where the router runs."""
     zone: str = ""
+    queries: QueryResults = NO_RESULTS
+    """To be read with `query`."""
 
     def expected_s(self, tokens: float) -> float:
         """How long an instance will take for a request of so many tokens."""
         return self.request_s * tokens / max(1.0, self.request_tokens)
+
+    def query(self, name: str, candidate: Candidate | None = None) -> Signal:
+        """A named PromQL result with its age: all series summed, or those with the candidate's `instance_id`.
+
+        It may be missing (no such query, no series, no answer yet), stale or NaN: only a signal that is
+        `known` has a value, and none of these is zero.
+        """
+        found = self.queries.results.get(name)
+        if found is None:
+            return MISSING
+        signal = found.total if candidate is None else found.instances.get(candidate.instance.id, MISSING)
+        return signal.older(self.now - self.queries.at)
 
 
 class QueueContext(Context[Params], Generic[Params], frozen=True, kw_only=True):

@@ -9,8 +9,8 @@ from supervisord_cp.model.fleet import RoutedInstance
 from supervisord_cp.model.instance import EngineLoad, InstanceState
 from supervisord_cp.model.request import Candidate, RoutingRequest
 from supervisord_cp.model.scaling import ScaleBounds, ScaleView
-from supervisord_cp.model.signal import SignalName, measured
-from supervisord_cp.policy.context import Context, QueueContext
+from supervisord_cp.model.signal import NamedResult, SignalName, SignalSource, measured, together
+from supervisord_cp.policy.context import Context, QueryResults, QueueContext
 from supervisord_cp.policy.placing import NodeRoom, PlaceView
 from supervisord_cp.policy.scheduling import WaitingRequest
 
@@ -67,14 +67,36 @@ def waiting(
     return WaitingRequest(request=request(id, **fields), arrived=arrived, decode_tokens=decode_tokens)
 
 
-def context(params: Any = None, *, seed: int = 0, now: float = NOW, **fields: Any) -> Context[Any]:
+Queries = Mapping[str, float | Mapping[str, float]]
+"""What named PromQL results say: a sum, or a value for each instance id."""
+
+
+def context(
+    params: Any = None, *, seed: int = 0, now: float = NOW, queries: Queries | None = None, **fields: Any
+) -> Context[Any]:
     """What filters, scorers and pickers are given; `fields` are those of `Context`."""
-    return Context(now=now, random=Random(seed), params=params, **fields)
+    results = query_results(queries or {}, at=now)
+    return Context(now=now, random=Random(seed), params=params, queries=results, **fields)
 
 
-def queue_context(params: Any = None, *, seed: int = 0, now: float = NOW, **fields: Any) -> QueueContext[Any]:
+def queue_context(
+    params: Any = None, *, seed: int = 0, now: float = NOW, queries: Queries | None = None, **fields: Any
+) -> QueueContext[Any]:
     """What schedulers are given; `fields` are those of `QueueContext`."""
-    return QueueContext(now=now, random=Random(seed), params=params, **fields)
+    results = query_results(queries or {}, at=now)
+    return QueueContext(now=now, random=Random(seed), params=params, queries=results, **fields)
+
+
+def query_results(queries: Queries, *, at: float = NOW) -> QueryResults:
+    """Named PromQL results that came at a moment, as old as that."""
+    return QueryResults(at=at, results={name: _result(said) for name, said in queries.items()})
+
+
+def _result(said: float | Mapping[str, float]) -> NamedResult:
+    if not isinstance(said, Mapping):
+        return NamedResult(total=measured(said, source=SignalSource.PROMETHEUS))
+    parts = {InstanceId(name): measured(v, source=SignalSource.PROMETHEUS) for name, v in said.items()}
+    return NamedResult(total=together(*parts.values()), instances=parts)
 
 
 def scale_view(

@@ -16,6 +16,7 @@ from supervisord_cp.model.fleet import FleetSnapshot, RoutedDeployment
 from supervisord_cp.model.router import LeaseCount
 from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.plugin_host.registry import Registry
+from supervisord_cp.policy.context import NO_RESULTS, QueryResults
 
 if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow
@@ -46,6 +47,7 @@ class Fleet:
         self._queue_bytes = queue_bytes
         self._rng = rng
         self._here = here
+        self._queries = NO_RESULTS
         self._bound: dict[DeploymentName, tuple[object, ...]] = {}
         """The versions of the policies that lanes have."""
 
@@ -66,6 +68,12 @@ class Fleet:
         self.binder.registry = registry
         for lane in self.lanes.values():
             self._lane(lane.deployment, now)
+
+    def use_queries(self, queries: QueryResults) -> None:
+        """Named PromQL results have come."""
+        self._queries = queries
+        for lane in self.lanes.values():
+            lane.queries = queries
 
     def lane(self, model: str) -> "Lane[Flow] | None":
         """The deployment that clients call so."""
@@ -122,6 +130,7 @@ class Fleet:
         if lane is None:
             line: WaitingLine[Flow] = WaitingLine(most=self._queue_requests, most_bytes=self._queue_bytes)
             lane = Lane(deployment, self._policies(deployment), line, self._rng, self._here)
+            lane.queries = self._queries
         elif version != self._bound.get(deployment.name):
             lane.use(self._policies(deployment), now)
         self._bound[deployment.name] = version

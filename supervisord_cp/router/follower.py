@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from msgspec.json import encode as encode_json
@@ -19,6 +20,7 @@ from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.event import Event
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, apply_delta
 from supervisord_cp.model.router import RouterReport
+from supervisord_cp.policy.context import QueryResults
 from supervisord_cp.router.dispatch import Dispatcher
 from supervisord_cp.router.memory import Remembered
 from supervisord_cp.router.policies import RouterPolicies
@@ -136,6 +138,9 @@ class Follower:
                     self._resync_asked = self._link.send(m.Resync())
             case m.EngineKeys(keys=keys):
                 self._use_keys(keys)
+            case m.Queries(results=results):
+                queries = QueryResults(at=self._dispatcher.clock(), results=MappingProxyType(results))
+                self._dispatcher.fleet.use_queries(queries)
             case _:
                 log.warning("unexpected %s from central", type(message).__name__)
 

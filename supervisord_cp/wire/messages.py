@@ -12,6 +12,7 @@ from supervisord_cp.model.fleet import FleetDelta, FleetSnapshot
 from supervisord_cp.model.launch import DesiredNode
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.router import RouterReport
+from supervisord_cp.model.signal import NamedResult
 
 PROTOCOL: Final = 1
 AGENT_PATH: Final = "/api/v1/connect/agent"
@@ -57,6 +58,13 @@ class EngineKeys(Value, frozen=True, kw_only=True, tag="keys", tag_field="t"):
 
     keys: dict[Incarnation, str]
     """The whole set of the sender; replaces the one before."""
+
+
+class Queries(Value, frozen=True, kw_only=True, tag="queries", tag_field="t"):
+    """Central to router: what the named PromQL expressions said last, as old as the signals say."""
+
+    results: dict[str, NamedResult]
+    """All of them; replaces those before."""
 
 
 class Events(Value, frozen=True, kw_only=True, tag="events", tag_field="t"):
@@ -122,6 +130,7 @@ Message = (
     | Refused
     | Report
     | EngineKeys
+    | Queries
     | Events
     | Desired
     | Resync

@@ -13,6 +13,7 @@ from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import DesiredNode, RunState
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.router import LeaseCount, RouterReport
+from supervisord_cp.model.signal import NamedResult
 from supervisord_cp.wire import messages as m
 from tests.fakes.store import FakeStore
 
@@ -104,6 +105,7 @@ class FakeRouter:
         self.snapshot: FleetSnapshot | None = None
         self.leases: dict[str, int] = {}
         self.keys: dict[str, str] = {}
+        self.queries: dict[str, NamedResult] = {}
         self.received: list[m.Message] = []
         world.controller.routers.connected(name, "0", self.take)
 
@@ -118,6 +120,8 @@ class FakeRouter:
                 assert self.snapshot is not None
             case m.EngineKeys(keys=keys):
                 self.keys = dict(keys)
+            case m.Queries(results=results):
+                self.queries = results
         return True
 
     def report(self) -> None:

@@ -7,6 +7,7 @@ from supervisord_cp.central.operations import NotFound, NotPossible, Operations
 from supervisord_cp.central.views import deployments, instances, nodes, status
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import RunState
+from supervisord_cp.model.signal import NamedResult, SignalState, measured
 from tests.central.fleet import World, deployment
 
 
@@ -17,6 +18,18 @@ def test_replicas_are_started_spread_over_nodes_and_routed_to() -> None:
     assert (sorted(a.instances), sorted(b.instances)) == (["chat-0", "chat-2"], ["chat-1"])
     assert router.routable() == ["chat-0", "chat-1", "chat-2"]
     assert status(world.controller)["healthy"] is True
+
+
+def test_routers_are_told_named_results_at_once_and_a_late_one_how_old_they_are() -> None:
+    world = World(deployment())
+    early = world.router("early")
+    signal = measured(2.0, age_s=1.0)
+    world.controller.routers.update_queries({"q": NamedResult(total=signal, instances={"chat-0": signal})})
+    assert early.queries["q"].total == signal
+    world.clock.advance(20.0)
+    late = world.router("late").queries["q"]
+    for told in (late.total, late.instances["chat-0"]):
+        assert (told.value, told.age_s, told.state) == (2.0, 21.0, SignalState.STALE)
 
 
 def test_nothing_is_started_before_agents_have_had_time_to_report() -> None:

@@ -1,21 +1,26 @@
 """Every policy has a page, its parameters are those of the policy, and what pages show can be used."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 import tomli
+from msgspec.structs import replace
 
 from supervisord_cp.builtin.routers.presets import PRESETS
 from supervisord_cp.config.findings import Level
 from supervisord_cp.config.load import read
 from supervisord_cp.plugin_host.catalog import builtin_specs
 from supervisord_cp.plugin_host.checks import policy_findings
+from supervisord_cp.plugin_host.loading import load_source
 from supervisord_cp.plugin_host.registry import ROUTING_KINDS, builtin_registry
+from supervisord_cp.plugin_host.source import read_source
 from supervisord_cp.plugin_host.trial import Subject, judge
 from supervisord_cp.policy.declare import PolicyKind
-from supervisord_cp.policy.params import names_of
+from supervisord_cp.policy.params import names_of, read_params
+from supervisord_cp.policy.testing import context, fleet, request
 from tests.shape.sources import ROOT
 
 DOCS = ROOT / "docs"
@@ -72,11 +77,25 @@ def test_configurations_that_pages_show_are_fine(path: Path) -> None:
         assert reading.problems(Level.ERROR, findings) == ()
 
 
-def test_the_example_of_a_policy_can_be_used() -> None:
-    (block,) = re.findall(r"^```python\n(.*?)^```", OVERVIEW, re.MULTILINE | re.DOTALL)
-    verdict = judge(Subject(path="calm.py", text=block.encode()))
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", OVERVIEW, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_policies_that_are_shown_can_be_used(text: str) -> None:
+    verdict = judge(Subject(path="shown.py", text=text.encode()))
     assert verdict.problems == ()
     assert verdict.cases
+
+
+def test_the_policy_that_reads_prometheus_takes_missing_for_what_it_is() -> None:
+    (text,) = (text for text in EXAMPLES if "context.query" in text)
+    spec = load_source(read_source("cool.py", text.encode()))
+    params = read_params({}, spec.params)
+    heat = {"chat-0": 80.0, "chat-1": 60.0, "chat-2": math.nan}
+    seen = context(params, queries={"gpu_heat": heat})
+    assert spec.target(request(), fleet(4), seen) == [-80.0, -60.0, -70.0, -70.0]
+    assert spec.target(request(), fleet(2), replace(seen, now=seen.now + 60.0)) == [-70.0, -70.0]
+    assert spec.target(request(), fleet(1), context(params)) == [-70.0]
 
 
 def test_each_page_says_when_to_use_it_and_when_not() -> None:

@@ -2,16 +2,17 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from supervisord_cp.adapters.prometheus import PrometheusClient
-from supervisord_cp.central.queries import Queries, Result, of_instance, total
+from supervisord_cp.central.queries import Queries, Result, named, of_instance, total
 from supervisord_cp.clock import ManualClock
-from supervisord_cp.model.signal import SignalState
+from supervisord_cp.config.schema import PrometheusConfig
+from supervisord_cp.model.signal import MISSING, NamedResult, SignalSource, SignalState
 from supervisord_cp.ports.prometheus import PromFailed, PromSample
 
 
@@ -112,11 +113,12 @@ class Scripted:
 @pytest.mark.asyncio
 async def test_missing_nan_zero_and_stale_are_four_things() -> None:
     clock, port = ManualClock(), Scripted()
-    queries = Queries(port, {"q": "x"}, clock)
+    config = PrometheusConfig(url="http://p", queries={"q": "x"})
+    queries = Queries(lambda: config, lambda config: port, clock)
 
     async def ask(answer: tuple[PromSample, ...] | PromFailed) -> SignalState:
         port.answer = answer
-        await queries.ask("q", "x")
+        await queries.round()
         return total(queries.results["q"], clock.now()).state
 
     assert await ask(PromFailed("down")) is SignalState.MISSING
@@ -138,3 +140,46 @@ def test_a_series_with_an_instance_belongs_to_it() -> None:
     assert found is not None
     assert (found.value, found.age_s) == (4.0, 1.0)
     assert of_instance(result, "chat-1", 1.0) is None
+
+
+def test_routers_are_told_the_sum_and_the_parts_of_instances() -> None:
+    series = [({"instance_id": "chat-0"}, 4.0), ({"instance_id": "chat-0", "le": "1"}, 1.0), ({}, 2.0)]
+    result = Result(samples=tuple(PromSample(labels=labels, value=value) for labels, value in series), at=0.0)
+    told = named(result, 3.0)
+    assert (told.total.value, told.total.age_s, told.total.source) == (7.0, 3.0, SignalSource.PROMETHEUS)
+    assert {name: signal.value for name, signal in told.instances.items()} == {"chat-0": 5.0}
+    assert named(Result(error="down"), 3.0).total.state is SignalState.MISSING
+
+
+@pytest.mark.asyncio
+async def test_a_reload_is_taken_up_by_the_next_round() -> None:
+    configs = [PrometheusConfig(), PrometheusConfig(url="http://p", queries={"a": "x", "b": "y"})]
+    ports: list[str] = []
+    told: list[Mapping[str, NamedResult]] = []
+    scripted = Scripted()
+    scripted.answer = (PromSample(value=1.0),)
+
+    def connect(config: PrometheusConfig) -> Scripted:
+        ports.append(config.url)
+        return scripted
+
+    queries = Queries(lambda: configs[-1], connect, ManualClock(), tell=told.append)
+    second = configs.pop()
+    await queries.round()
+    assert (ports, told) == ([], []), "there is nobody to ask"
+    configs.append(second)
+    await queries.round()
+    assert {name: result.total.value for name, result in told[-1].items()} == {"a": 1.0, "b": 1.0}
+    scripted.answer = PromFailed("down")
+    configs.append(PrometheusConfig(url="http://p", queries={"a": "x", "b": "z"}))
+    await queries.round()
+    assert ports == ["http://p"]
+    assert told[-1]["a"].total.value == 1.0
+    assert told[-1]["b"].total.state is SignalState.MISSING, "another expression knows nothing yet"
+    configs.append(PrometheusConfig(url="http://other", queries={"a": "x"}))
+    await queries.round()
+    assert ports == ["http://p", "http://other"]
+    assert told[-1]["a"].total == MISSING.__class__(source=SignalSource.PROMETHEUS, detail="down")
+    configs.append(PrometheusConfig())
+    await queries.round()
+    assert told[-1] == {}, "they are gone"

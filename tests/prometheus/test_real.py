@@ -30,6 +30,26 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+HEARD = """\
+from supervisord_cp.policy import scorer
+
+@scorer("heard")
+class Heard:
+    said = "nothing yet"
+
+    def __call__(self, request, candidates, context):
+        signals = [context.query("by_instance", c) for c in candidates]
+        self.said = ", ".join(
+            f"{c.instance.id} {s.state} {s.source}" for c, s in zip(candidates, signals, strict=True)
+        )
+        return [-s.value if s.known else 0.0 for s in signals]
+
+    def describe(self):
+        return self.said
+"""
+"""A routing policy that goes by a named result, and tells what it sees."""
+
+
 class Site:
     """One host with everything, and a Prometheus beside it."""
 
@@ -37,6 +57,8 @@ class Site:
         self.root = root
         self.api, self.control, self.prometheus_port = free_port(), free_port(), free_port()
         first = free_port()
+        (root / "plugins").mkdir()
+        (root / "plugins" / "heard.py").write_text(HEARD)
         (root / "config.toml").write_text(
             f"""
 [central]
@@ -60,10 +82,14 @@ ports = "{first}-{first + 40}"
 url = "http://127.0.0.1:{self.prometheus_port}"
 [prometheus.queries]
 running = 'sum(vllm:num_requests_running{{deployment="chat"}})'
+by_instance = "sum by (instance_id) (vllm:num_requests_running)"
+[plugins]
+paths = ["plugins"]
 [deployments.chat]
 engine = "fake"
 model = "m"
 args = {{ fake-itl-ms = 20 }}
+router = "heard"
 [deployments.chat.autoscale]
 min = 1
 max = 4
@@ -109,13 +135,21 @@ scrape_configs:
             self._prometheus = None
 
     def deployment(self) -> dict:
+        found = self.get("deployments")
+        return found[0] if found else {"wanted": None, "ready": None}
+
+    def heard(self) -> str:
+        """What the routing policy says that it sees."""
+        return next((one.get("state", "") for one in self.get("policies") if one["name"] == "heard"), "")
+
+    def get(self, what: str) -> list:
         try:
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.control}/api/v1/deployments", timeout=5
+                f"http://127.0.0.1:{self.control}/api/v1/{what}", timeout=5
             ) as answer:
-                return json.load(answer)[0]
+                return json.load(answer)
         except OSError:
-            return {"wanted": None, "ready": None}
+            return []
 
     def query(self, expression: str) -> list:
         data = urllib.parse.urlencode({"query": expression}).encode()
@@ -185,9 +219,13 @@ async def test_replicas_follow_a_query_and_a_lost_prometheus_shrinks_nothing(sit
 
     busy = Busy(f"http://127.0.0.1:{site.api}", 6)
     await site.until(lambda: site.deployment()["ready"] == 3, "six requests at two each are three replicas")
+    await site.until(
+        lambda: site.heard().count("value prometheus") > 1, "the routing policy sees what Prometheus says"
+    )
 
     site.stop_prometheus()
     await site.until(lambda: site.deployment()["reason"] in ("signal_stale", "hold"), "the hold is said", 40)
+    await site.until(lambda: site.heard().count("stale prometheus") > 1, "and sees them grow old")
     await busy.end()
     assert busy.failures == []
     for _ in range(20):

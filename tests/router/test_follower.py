@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from supervisord_cp.model.base import NodeName
+from supervisord_cp.model.base import DeploymentName, NodeName
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedInstance, diff
+from supervisord_cp.model.signal import NamedResult, SignalSource, SignalState, measured
 from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.memory import Memory, Remembered
 from supervisord_cp.wire import messages as m
@@ -20,6 +21,7 @@ from tests.router.kit import Rig, deployment, instance, says, streams, until
 pytestmark = pytest.mark.asyncio
 
 CHAT = {"model": "chat"}
+CHAT_NAME = DeploymentName("chat")
 Follow = Callable[..., Follower]
 
 
@@ -156,6 +158,28 @@ async def test_where_a_request_went_is_told_when_asked(router: Rig, central: Cen
     assert decision["pick"] == answer.headers["x-supervisord-cp-instance"]
     assert decision["policy"] == "load_balanced"
     assert decision["scores"].keys() == {"chat-0", "chat-1"}
+
+
+async def test_named_results_reach_policies_and_grow_older(
+    router: Rig, central: Central, follow: Follow
+) -> None:
+    follow()
+    first = snapshot(1)
+    await central.send(m.Snapshot(snapshot=first))
+    await central.applied(first)
+    fleet, told = router.dispatcher.fleet, measured(3.0, age_s=2.0, source=SignalSource.PROMETHEUS)
+    await central.send(m.Queries(results={"depth": NamedResult(total=told)}))
+    await until(lambda: fleet.lanes[CHAT_NAME].queries.results)
+    at = fleet.lanes[CHAT_NAME].queries.at
+    signal = fleet.lanes[CHAT_NAME]._context(at + 5.0).query("depth")
+    assert (signal.value, signal.age_s, signal.source) == (3.0, 7.0, SignalSource.PROMETHEUS)
+    assert fleet.lanes[CHAT_NAME]._queue_context(at + 60.0).query("depth").state is SignalState.STALE
+    assert fleet.lanes[CHAT_NAME]._context(at).query("nope").state is SignalState.MISSING
+
+    second = snapshot(2, names=("chat", "later"))
+    await central.send(m.Delta(delta=diff(first, second)))
+    await central.applied(second)
+    assert fleet.lanes[DeploymentName("later")].queries.at == at, "a lane that comes later has them, too"
 
 
 async def test_central_may_go_and_come_back(router: Rig, central: Central, follow: Follow) -> None:

@@ -20,7 +20,7 @@ from supervisord_cp.model.fleet import RoutedDeployment, RoutedInstance
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.model.router import DeploymentDemand
-from supervisord_cp.policy.context import Context, QueueContext
+from supervisord_cp.policy.context import NO_RESULTS, Context, QueueContext
 from supervisord_cp.policy.routing import Outcome
 
 LOOK_AHEAD: Final = 32
@@ -58,6 +58,8 @@ class Lane(Generic[Item]):
         self.failed = 0
         self.changed_at = 0.0
         """When waiting for room became waiting for an instance, or the other way round."""
+        self.queries = NO_RESULTS
+        """Named PromQL results, for policies."""
         self._rng: Final = rng
         self._here: Final = here
         self._instances: tuple[RoutedInstance, ...] = ()
@@ -273,6 +275,7 @@ class Lane(Generic[Item]):
             request_s=work.seconds,
             node=self._here.node,
             zone=self._here.zone,
+            queries=self.queries,
         )
 
     def _queue_context(self, now: float) -> QueueContext[None]:
@@ -285,6 +288,7 @@ class Lane(Generic[Item]):
             request_s=work.seconds,
             node=self._here.node,
             zone=self._here.zone,
+            queries=self.queries,
             queued=len(self.line),
             queued_tokens=self.line.tokens,
             inflight=self.inflight,

@@ -108,6 +108,7 @@ class Scheduling:
             request_s=shared.request_s,
             node=shared.node,
             zone=shared.zone,
+            queries=shared.queries,
             queued=shared.queued,
             queued_tokens=shared.queued_tokens,
             inflight=shared.inflight,
