@@ -8,9 +8,9 @@ from supervisord_cp.router.exchange import Exchange
 JSON: Final = b"content-type: application/json\r\n"
 
 
-def answer(exchange: Exchange, status: int, body: bytes, lines: list[bytes]) -> None:
+def answer(exchange: Exchange, status: int, body: bytes, fields: bytes) -> None:
     """A whole answer at once."""
-    exchange.start(status, lines, len(body))
+    exchange.start(status, fields, len(body))
     if body:
         exchange.write(body)
     exchange.end()
@@ -23,9 +23,9 @@ def id_line(request_id: str) -> bytes:
 
 def reject(exchange: Exchange, rejection: Rejection, request_id: str) -> None:
     """An error of ours: OpenAI-shaped, with its reason in a header."""
-    lines = [JSON, id_line(request_id), f"x-supervisord-cp-reason: {rejection.reason}\r\n".encode()]
+    fields = JSON + id_line(request_id) + f"x-supervisord-cp-reason: {rejection.reason}\r\n".encode()
     if rejection.retry_after_s is not None:
-        lines.append(f"retry-after: {rejection.retry_after_s}\r\n".encode())
+        fields += f"retry-after: {rejection.retry_after_s}\r\n".encode()
     if rejection.reason is RejectReason.BAD_API_KEY:
-        lines.append(b"www-authenticate: Bearer\r\n")
-    answer(exchange, rejection.status, body_of(rejection), lines)
+        fields += b"www-authenticate: Bearer\r\n"
+    answer(exchange, rejection.status, body_of(rejection), fields)

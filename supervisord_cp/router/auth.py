@@ -49,21 +49,25 @@ class ApiKeys:
         name = self._names.get(digest)
         return name if name is not None and hmac.compare_digest(digest, self._digest(key)) else None
 
-    def refresh(self) -> None:
-        """Read the file again if it has changed. What cannot be read leaves the keys as they are."""
+    def refresh(self) -> bool:
+        """Read the file again if it has changed. What cannot be read leaves the keys as they are.
+
+        Returns whether the keys may be other ones now."""
         if self._path is None:
-            return
+            return False
         try:
             version = _version(self._path)
             if version == self._version:
-                return
+                return False
             self._version = version
             self._names = self._read(self._path)
             log.info("read %d API keys again from %s", len(self._names), self._path)
+            return True
         except (OSError, UsageError) as error:
             if self._version is not None:
                 log.error("API keys are kept as they were: %s", error)
             self._version = None
+        return False
 
     def _read(self, path: Path) -> dict[bytes, str]:
         names: dict[bytes, str] = {}

@@ -8,7 +8,8 @@ from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectRea
 from supervisord_cp.model.base import Value
 from supervisord_cp.router.exchange import Exchange, request_head
 from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody
-from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, RequestHead, parse_request
+from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, RequestHead
+from supervisord_cp.router.http1.recurring import RecurringHeads
 from supervisord_cp.router.socket_exchange import SocketExchange
 
 MOST_PIPELINED: Final = 64 * 1024
@@ -61,6 +62,7 @@ class ClientConnection(asyncio.Protocol):
         "_deadline",
         "_exchange",
         "_head",
+        "_heads",
         "_key",
         "_limits",
         "_lingered",
@@ -79,11 +81,13 @@ class ClientConnection(asyncio.Protocol):
         self,
         core: Core,
         limits: Limits,
+        heads: RecurringHeads[RequestHead, int],
         connections: "set[ClientConnection]",
         clock: Callable[[], float],
     ) -> None:
         self._core = core
         self._limits = limits
+        self._heads = heads
         self._connections = connections
         self._clock = clock
         self._peer = ""
@@ -248,30 +252,30 @@ class ClientConnection(asyncio.Protocol):
                     f"The request's head is larger than {MOST_HEAD_BYTES} bytes.",
                 )
             return False
-        head = parse_request(buffer[: end + 2])
+        head, length = self._heads.read(buffer[: end + 2])
         rest = buffer[end + 4 :]
         self._buffer = b""
         try:
             self._key = self._core.admit(head, self._peer)
-            if head.length > self._limits.max_body:
+            if length > self._limits.max_body:
                 raise self._too_large()
         except Rejected as error:
-            if head.chunked or head.length > len(rest):
+            if head.chunked or length > len(rest):
                 raise
-            self._buffer = rest[head.length :]
+            self._buffer = rest[length:]
             self._answer_refusal(head, error.rejection)
             return True
         self._head = head
-        self._begin_body(head, rest)
+        self._begin_body(head, length, rest)
         return True
 
-    def _begin_body(self, head: RequestHead, rest: bytes) -> None:
-        if not head.chunked and len(rest) >= head.length:
-            if head.length:
-                self._parts.append(rest if len(rest) == head.length else rest[: head.length])
-            self._buffer = rest[head.length :]
+    def _begin_body(self, head: RequestHead, length: int, rest: bytes) -> None:
+        if not head.chunked and len(rest) >= length:
+            if length:
+                self._parts.append(rest[:length])
+            self._buffer = rest[length:]
             return
-        self._body = ChunkedBody() if head.chunked else LengthBody(head.length)
+        self._body = ChunkedBody() if head.chunked else LengthBody(length)
         self._body_bytes = 0
         if rest:
             self._read_body(rest)

@@ -96,6 +96,8 @@ class Dispatcher:
         self.metrics = RouterMetrics()
         self.draining = False
         self._flows: set[Flow] = set()
+        self._rules = object()
+        """Another one whenever the answer of `admit` may be another one for the same head."""
         self._config = config
         self._keys = keys
         self._rate = RateLimiter(config.rate_limit_rps)
@@ -116,20 +118,14 @@ class Dispatcher:
     # --- the listener's calls
 
     def admit(self, head: RequestHead, peer: str) -> str:
-        if head.path in own.HEALTH:
-            return ""
-        key = ""
-        if self._keys.required:
-            values = head.values
-            name = self._keys.name_of(values.get(b"authorization", b""), values.get(b"x-api-key", b""))
-            if name is None:
-                raise Rejected(RejectReason.BAD_API_KEY, "The API key is missing or not known.")
-            key = name
-        if not own.is_models(head.path):
-            check_path(head, self.fleet)
+        admitted = head.admitted
+        if admitted is None or admitted[0] is not self._rules:
+            if head.path in own.HEALTH:
+                return ""
+            admitted = head.admitted = (self._rules, self._admit(head))
         if self._config.rate_limit_rps > 0:
-            self._check_rate(key or peer)
-        return key
+            self._check_rate(admitted[1] or peer)
+        return admitted[1]
 
     def serve(self, exchange: Exchange) -> None:
         head = exchange.head
@@ -168,6 +164,7 @@ class Dispatcher:
         """Take over a snapshot."""
         now = self.clock()
         dropped = self.fleet.apply(snapshot, now)
+        self._rules = object()
         self.pools.retain(self.fleet.table.incarnations())
         for lane in dropped:
             for flow in lane.line:
@@ -217,7 +214,8 @@ class Dispatcher:
 
     def refresh_keys(self) -> None:
         """Read the clients' keys again if their file has changed."""
-        self._keys.refresh()
+        if self._keys.refresh():
+            self._rules = object()
 
     def end(self) -> None:
         """Let nothing wait any more: what waits is refused, what is on its way may finish."""
@@ -313,6 +311,18 @@ class Dispatcher:
             self._placement.pump(lane, now)
 
     # --- inside
+
+    def _admit(self, head: RequestHead) -> str:
+        key = ""
+        if self._keys.required:
+            values = head.values
+            name = self._keys.name_of(values.get(b"authorization", b""), values.get(b"x-api-key", b""))
+            if name is None:
+                raise Rejected(RejectReason.BAD_API_KEY, "The API key is missing or not known.")
+            key = name
+        if not own.is_models(head.path):
+            check_path(head, self.fleet)
+        return key
 
     def _request_id(self, head: RequestHead) -> str:
         """The client's, or one of our own."""

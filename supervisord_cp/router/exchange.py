@@ -49,8 +49,8 @@ class Exchange(Protocol):
         """Whether an answer's chunked coding may be passed on as it is (`start` with `framed`)."""
         ...
 
-    def start(self, status: int, lines: list[bytes], length: int | None, *, framed: bool = False) -> None:
-        """Begin the answer. `lines` are header fields with their CRLF, without framing and hop-by-hop ones.
+    def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
+        """Begin the answer. `fields` are whole lines with their CRLF, without framing and hop-by-hop ones.
 
         `length` is that of the body, None when it is not known. `framed`: what will be written is chunked
         coding, its last chunk included.
@@ -69,7 +69,7 @@ class Exchange(Protocol):
         """Break off, so that the client sees that the answer is not complete."""
         ...
 
-    def switch(self, lines: list[bytes]) -> None:
+    def switch(self, fields: bytes) -> None:
         """Answer 101: from now on `write` and `client_data` carry bytes of the other protocol."""
         ...
 
@@ -88,7 +88,7 @@ def request_head(method: str, target: str, headers: Mapping[str, str] | None = N
     if any(end in text for text in (method, target, *fields, *fields.values()) for end in "\r\n"):
         raise Rejected(RejectReason.BAD_REQUEST, "A part of the request's head has more than one line.")
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return parse_request(f"{method} {target} HTTP/1.1\r\n{lines}".encode("latin-1"))
+    return parse_request(f"{method} {target} HTTP/1.1\r\n{lines}".encode("latin-1"))[0]
 
 
 class MemoryExchange:
@@ -120,12 +120,12 @@ class MemoryExchange:
         self._on_data = on_data
         self._on_end = on_end
 
-    def start(self, status: int, lines: list[bytes], length: int | None, *, framed: bool = False) -> None:
+    def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
         assert not framed
         self.status = status
         self._length = None if self.head.method == b"HEAD" else length
-        for line in lines:
-            name, _, value = line.decode("latin-1").partition(":")
+        for line in fields.decode("latin-1").split("\r\n")[:-1]:
+            name, _, value = line.partition(":")
             self.headers[name.lower()] = value.strip()
 
     def write(self, data: bytes) -> None:
@@ -139,8 +139,8 @@ class MemoryExchange:
     def abort(self) -> None:
         self._finish(complete=False)
 
-    def switch(self, lines: list[bytes]) -> None:
-        self.start(101, lines, None)
+    def switch(self, fields: bytes) -> None:
+        self.start(101, fields, None)
 
     def hold_reading(self, held: bool) -> None:
         pass

@@ -11,12 +11,12 @@ from supervisord_cp.core.routing.usage import Tail
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.policy.scheduling import WaitingRequest
-from supervisord_cp.router.answers import reject
+from supervisord_cp.router.answers import id_line, reject
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.held import Held, begins_with_error
 from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import ResponseHead
-from supervisord_cp.router.outgoing import response_lines, upstream_message
+from supervisord_cp.router.outgoing import upstream_message
 from supervisord_cp.router.upstream import UpstreamConnection
 
 SWITCHING: Final = 101
@@ -34,7 +34,10 @@ class Flow:
         "_believed",
         "_held",
         "_host",
+        "_id_line",
+        "_instance_line",
         "_lease",
+        "_length",
         "_tail",
         "_upstream",
         "_waits_since",
@@ -89,6 +92,9 @@ class Flow:
         self._lease: Lease | None = None
         self._upstream: UpstreamConnection | None = None
         self._answer: ResponseHead | None = None
+        self._length: int | None = None
+        self._id_line = id_line(request.id)
+        self._instance_line = b""
         self._tail: Tail | None = None
         self._held: Held | None = None
         self._believed = False
@@ -188,11 +194,7 @@ class Flow:
             return
         self._upstream = connection
         message = upstream_message(
-            self.exchange,
-            self._host.pools.endpoint(account),
-            self._host.credentials,
-            account,
-            self.request.id,
+            self.exchange, connection.endpoint, self._host.credentials, account, self._id_line
         )
         connection.send(self, message, bodiless=self.exchange.head.method == b"HEAD")
 
@@ -206,7 +208,7 @@ class Flow:
         if not self.is_over:
             self._host.exhausted(self, why)
 
-    def answer_head(self, head: ResponseHead) -> bool:
+    def answer_head(self, head: ResponseHead, length: int | None) -> bool:
         if head.status == _FULL and self._host.may_be_refused(self):
             assert self._upstream is not None
             self._upstream.discard_answer()
@@ -214,6 +216,9 @@ class Flow:
             self._miss(Miss.FULL, "the engine answered 503")
             return False
         self._answer = head
+        self._length = length
+        assert self._upstream is not None
+        self._instance_line = self._upstream.endpoint.instance_line
         if head.status == SWITCHING:
             self._switch(head)
             return False
@@ -306,16 +311,14 @@ class Flow:
         """Pass on the head, now that something goes with it: until here another instance could answer."""
         self._answer = None
         self._first_bytes(head.status, data)
-        assert self.account is not None
-        lines = response_lines(head, self.account.instance.id, self.request.id)
         framed = head.chunked and self.exchange.takes_chunks
-        self.exchange.start(head.status, lines, head.length, framed=framed)
+        fields = head.fields + self._id_line + self._instance_line
+        self.exchange.start(head.status, fields, self._length, framed=framed)
 
     def _switch(self, head: ResponseHead) -> None:
         self._answer = None
         self._first_bytes(SWITCHING, b"")
-        assert self.account is not None
-        self.exchange.switch(response_lines(head, self.account.instance.id, self.request.id))
+        self.exchange.switch(head.fields + self._id_line + self._instance_line)
 
     def _first_bytes(self, status: int, data: bytes) -> None:
         self.status = status

@@ -9,8 +9,8 @@ from typing import Final
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.router.dispatch import Dispatcher
+from supervisord_cp.router.endpoint import Endpoint
 from supervisord_cp.router.http1.head import MOST_HEAD_BYTES
-from supervisord_cp.router.pools import Endpoint
 
 log = logging.getLogger(__name__)
 

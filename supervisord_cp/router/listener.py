@@ -9,6 +9,8 @@ from typing import Final
 from supervisord_cp.config.schema import Listen, RouterConfig
 from supervisord_cp.errors import UsageError
 from supervisord_cp.router.connection import ClientConnection, Core, Limits
+from supervisord_cp.router.http1.head import RequestHead, parse_request
+from supervisord_cp.router.http1.recurring import RecurringHeads
 from supervisord_cp.router.tls import Certificate, certificate_of
 
 BACKLOG: Final = 4096
@@ -27,6 +29,7 @@ class Listener:
             idle_timeout_s=config.idle_timeout_s,
         )
         self._tick_s = min(_MOST_TICK_S, config.header_timeout_s / 4, config.idle_timeout_s / 4)
+        self._heads: RecurringHeads[RequestHead, int] = RecurringHeads(parse_request)
         self._connections: set[ClientConnection] = set()
         self._certificate: Certificate | None = None
         self._servers: list[asyncio.Server] = []
@@ -89,7 +92,7 @@ class Listener:
         await asyncio.sleep(0)  # lets the transports tell their protocols
 
     def _connection(self) -> ClientConnection:
-        made = ClientConnection(self._core, self._limits, self._connections, self._clock)
+        made = ClientConnection(self._core, self._limits, self._heads, self._connections, self._clock)
         made.closing = self._draining  # its TLS handshake was on when we began to drain
         return made
 

@@ -5,10 +5,9 @@ from typing import Final
 
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.model.base import Incarnation
-from supervisord_cp.router.answers import id_line
+from supervisord_cp.router.endpoint import Endpoint
 from supervisord_cp.router.exchange import Exchange
-from supervisord_cp.router.http1.head import RequestHead, ResponseHead
-from supervisord_cp.router.pools import Endpoint
+from supervisord_cp.router.http1.head import RequestHead
 
 SMALL: Final = 16 * 1024
 """Bodies up to here are copied behind their head: one write costs less than two."""
@@ -54,7 +53,7 @@ class Credentials:
 
 
 def upstream_message(
-    exchange: Exchange, endpoint: Endpoint, credentials: Credentials, account: Account, request_id: str
+    exchange: Exchange, endpoint: Endpoint, credentials: Credentials, account: Account, id_line: bytes
 ) -> list[bytes]:
     """The request as it is written to an engine, in one piece or, when its body is large, in two."""
     head, body = exchange.head, exchange.body
@@ -65,8 +64,8 @@ def upstream_message(
         head.target,
         b" HTTP/1.1\r\n",
         endpoint.host_line,
-        *head.lines,
-        id_line(request_id),
+        head.fields,
+        id_line,
         credentials.lines(head, account.incarnation),
     ]
     if head.upgrade:
@@ -78,10 +77,3 @@ def upstream_message(
         return [b"".join(pieces), body]
     pieces.append(body)
     return [b"".join(pieces)]
-
-
-def response_lines(head: ResponseHead, instance: str, request_id: str) -> list[bytes]:
-    """The fields of an engine's answer that go to the client, and ours."""
-    head.lines.append(id_line(request_id))
-    head.lines.append(b"x-supervisord-cp-instance: %b\r\n" % instance.encode("latin-1"))
-    return head.lines

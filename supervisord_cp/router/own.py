@@ -23,7 +23,7 @@ def is_models(path: str) -> bool:
 
 def answer_health(exchange: Exchange, request_id: str, *, serving: bool) -> None:
     """200 while requests are taken, else 503; without a body, as vLLM does it."""
-    answer(exchange, 200 if serving else 503, b"", [_VERSION, id_line(request_id)])
+    answer(exchange, 200 if serving else 503, b"", _VERSION + id_line(request_id))
 
 
 def answer_models(exchange: Exchange, request_id: str, table: RoutingTable, created: int) -> None:
@@ -47,7 +47,7 @@ def answer_models(exchange: Exchange, request_id: str, table: RoutingTable, crea
         shown = next((model for model in models if model["id"] == wanted), None)
         if shown is None:
             raise unknown_model(wanted)
-    answer(exchange, 200, json.dumps(shown).encode(), [JSON, id_line(request_id)])
+    answer(exchange, 200, json.dumps(shown).encode(), JSON + id_line(request_id))
 
 
 def unknown_model(name: str) -> Rejected:

@@ -7,10 +7,12 @@ import socket
 import ssl
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 from supervisord_cp.core.routing.leases import Account
-from supervisord_cp.model.base import Incarnation, Value
+from supervisord_cp.model.base import Incarnation
+from supervisord_cp.router.endpoint import Endpoint, endpoint_of
+from supervisord_cp.router.http1.head import ResponseHead, parse_response
+from supervisord_cp.router.http1.recurring import RecurringHeads
 from supervisord_cp.router.upstream import UpstreamConnection
 
 log = logging.getLogger(__name__)
@@ -24,17 +26,6 @@ _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (sock
 """A host that is gone without a word is noticed after half a minute."""
 
 
-class Endpoint(Value, frozen=True, kw_only=True):
-    """Where an instance listens, taken apart."""
-
-    host: str
-    port: int
-    tls: bool = False
-    prefix: bytes = b""
-    """Put before the path of every request."""
-    host_line: bytes = b""
-
-
 class Dialler(Protocol):
     """Who waits for a connection."""
 
@@ -45,25 +36,6 @@ class Dialler(Protocol):
     def exhausted(self, why: str) -> None:
         """This host has no file or port left for a connection: the engine is not to blame."""
         ...
-
-
-def endpoint_of(url: str) -> Endpoint:
-    """The parts of `http://host:port/prefix`.
-
-    Raises:
-        ValueError: it is no such address.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no address of an engine")
-    tls = parts.scheme == "https"
-    return Endpoint(
-        host=parts.hostname,
-        port=parts.port or (443 if tls else 80),
-        tls=tls,
-        prefix=parts.path.rstrip("/").encode(),
-        host_line=f"host: {parts.netloc.rpartition('@')[2]}\r\n".encode(),
-    )
 
 
 class _Pool:
@@ -84,6 +56,7 @@ class Pools:
         self._pools: dict[Incarnation, _Pool] = {}
         self._open: set[UpstreamConnection] = set()
         self._dials: set[asyncio.Task[None]] = set()
+        self._heads: RecurringHeads[ResponseHead, int | None] = RecurringHeads(parse_response)
 
     def endpoint(self, account: Account) -> Endpoint:
         """Where an incarnation listens."""
@@ -147,7 +120,7 @@ class Pools:
         pool = self._pools.get(account.incarnation)
         if pool is None:
             try:
-                endpoint = endpoint_of(account.instance.url)
+                endpoint = endpoint_of(account.instance.url, account.instance.id)
             except ValueError as error:  # nothing will be reached there, which is what happens next
                 log.warning("%s: %s", account.instance.id, error)
                 endpoint = Endpoint(host="", port=0)
@@ -167,7 +140,9 @@ class Pools:
 
     async def _dial(self, endpoint: Endpoint, incarnation: Incarnation, dialler: Dialler) -> None:
         def protocol() -> UpstreamConnection:
-            return UpstreamConnection(incarnation, idle=self.keep, gone=self._gone, clock=self._clock)
+            return UpstreamConnection(
+                incarnation, endpoint, self._heads, idle=self.keep, gone=self._gone, clock=self._clock
+            )
 
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):

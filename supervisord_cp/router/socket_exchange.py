@@ -1,6 +1,5 @@
 """The answer of one exchange, written to a client's socket."""
 
-from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -20,15 +19,13 @@ _SWITCH: Final = b"connection: upgrade\r\nupgrade: websocket\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 
 
-class _Framing(Enum):
-    """How the body is delimited on this connection."""
-
-    NONE = auto()
-    LENGTH = auto()
-    FRAMED = auto()
-    CHUNKED = auto()
-    CLOSE = auto()
-    SWITCHED = auto()
+# How the body is delimited on this connection. Plain numbers: members of an Enum are slow to look up.
+_NONE: Final = 0
+_LENGTH: Final = 1
+_FRAMED: Final = 2
+_CHUNKING: Final = 3
+_UNTIL_CLOSE: Final = 4
+_SWITCHED: Final = 5
 
 
 class SocketExchange:
@@ -58,7 +55,7 @@ class SocketExchange:
         self.events: ExchangeEvents | None = None
         self.over = False
         self._connection = connection
-        self._framing = _Framing.NONE
+        self._framing = _NONE
         self._keep = head.keep_alive
         self._left = 0
         self._pending = b""
@@ -70,41 +67,40 @@ class SocketExchange:
     @property
     def switched(self) -> bool:
         """Whether the connection speaks another protocol now."""
-        return self._framing is _Framing.SWITCHED
+        return self._framing is _SWITCHED
 
-    def start(self, status: int, lines: list[bytes], length: int | None, *, framed: bool = False) -> None:
-        pieces = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode(), *lines]
+    def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
         http11 = self.head.http11
         if status in _BODILESS or self.head.method == b"HEAD":
-            self._framing = _Framing.NONE
-            if length is not None and status != 204:
-                pieces.append(b"content-length: %d\r\n" % length)
-        elif framed or (length is None and http11):
-            self._framing = _Framing.FRAMED if framed else _Framing.CHUNKED
-            pieces.append(_CHUNKED)
-        elif length is not None:
-            self._framing = _Framing.LENGTH
+            self._framing = _NONE
+            framing = b"" if length is None or status == 204 else b"content-length: %d\r\n" % length
+        elif length is not None and not framed:
+            self._framing = _LENGTH
             self._left = length
-            pieces.append(b"content-length: %d\r\n" % length)
+            framing = b"content-length: %d\r\n" % length
+        elif framed or http11:
+            self._framing = _FRAMED if framed else _CHUNKING
+            framing = _CHUNKED
         else:
-            self._framing = _Framing.CLOSE
+            self._framing = _UNTIL_CLOSE
             self._keep = False
+            framing = b""
         if self._connection.closing:
             self._keep = False
         if self._keep is not http11:
-            pieces.append(_KEEP if self._keep else _CLOSE)
-        pieces.append(b"\r\n")
-        self._pending = b"".join(pieces)
+            framing += _KEEP if self._keep else _CLOSE
+        first = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()
+        self._pending = b"%b%b%b\r\n" % (first, fields, framing)
 
     def write(self, data: bytes) -> None:
         if self.over:
             return
         framing = self._framing
-        if framing is _Framing.LENGTH:
+        if framing is _LENGTH:
             self._left -= len(data)
-        elif framing is _Framing.CHUNKED:
+        elif framing is _CHUNKING:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        elif framing is _Framing.NONE:
+        elif framing is _NONE:
             data = b""
         if self._pending:
             data = self._pending + data
@@ -114,24 +110,24 @@ class SocketExchange:
     def end(self) -> None:
         if self.over:
             return
-        if self._framing is _Framing.LENGTH and self._left:
+        if self._framing is _LENGTH and self._left:
             self.abort()
             return
-        last = b"0\r\n\r\n" if self._framing is _Framing.CHUNKED else b""
+        last = b"0\r\n\r\n" if self._framing is _CHUNKING else b""
         if self._pending or last:
             self._connection.transport.write(self._pending + last)
             self._pending = b""
         self.over = True
-        self._connection.answered(keep=self._keep and self._framing is not _Framing.SWITCHED)
+        self._connection.answered(keep=self._keep and self._framing is not _SWITCHED)
 
     def abort(self) -> None:
         if not self.over:
             self.over = True
             self._connection.abort()
 
-    def switch(self, lines: list[bytes]) -> None:
-        self._framing = _Framing.SWITCHED
-        self._connection.transport.write(b"".join([_STATUS_LINES[101], *lines, _SWITCH, b"\r\n"]))
+    def switch(self, fields: bytes) -> None:
+        self._framing = _SWITCHED
+        self._connection.transport.write(b"".join((_STATUS_LINES[101], fields, _SWITCH, b"\r\n")))
         self._connection.switched()
 
     def hold_reading(self, held: bool) -> None:

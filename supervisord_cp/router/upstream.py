@@ -5,8 +5,11 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from supervisord_cp.model.base import Incarnation
+from supervisord_cp.router.endpoint import Endpoint
 from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
-from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, ResponseHead, parse_response
+from supervisord_cp.router.http1.fields import BadHead
+from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, ResponseHead
+from supervisord_cp.router.http1.recurring import RecurringHeads
 
 STALE_WITHIN_S: Final = 1.0
 _NO_BODY: Final = frozenset({204, 304})
@@ -16,8 +19,9 @@ _SWITCHED: Final = 101
 class AnswerReader(Protocol):
     """Who waits for an answer."""
 
-    def answer_head(self, head: ResponseHead) -> bool:
-        """The head is there. True: give the content of a chunked body; False: give it framed, as it comes."""
+    def answer_head(self, head: ResponseHead, length: int | None) -> bool:
+        """The head is there, and the length of the body, None when it is chunked or ends with the connection.
+        True: give the content of a chunked body; False: give it framed, as it comes."""
         ...
 
     def answer_data(self, data: bytes) -> None:
@@ -48,7 +52,7 @@ class AnswerReader(Protocol):
 class Discard:
     """Reads an answer that nobody wants, so that its connection can be used again."""
 
-    def answer_head(self, head: ResponseHead) -> bool:
+    def answer_head(self, head: ResponseHead, length: int | None) -> bool:
         return False
 
     def answer_data(self, data: bytes) -> None: ...
@@ -74,12 +78,14 @@ class UpstreamConnection(asyncio.Protocol):
         "_decode",
         "_gone",
         "_head",
+        "_heads",
         "_idle",
         "_keep",
         "_reader",
         "_reading_held",
         "_sent_at",
         "_used",
+        "endpoint",
         "idle_since",
         "incarnation",
         "transport",
@@ -90,12 +96,16 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self,
         incarnation: Incarnation,
+        endpoint: Endpoint,
+        heads: RecurringHeads[ResponseHead, int | None],
         *,
         idle: "Callable[[UpstreamConnection], None]",
         gone: "Callable[[UpstreamConnection], None]",
         clock: Callable[[], float],
     ) -> None:
         self.incarnation = incarnation
+        self.endpoint = endpoint
+        self._heads = heads
         self.idle_since = 0.0
         self._idle = idle
         self._gone = gone
@@ -194,33 +204,40 @@ class UpstreamConnection(asyncio.Protocol):
                 if len(data) > MOST_HEAD_BYTES:
                     self._invalid("its head is too large")
                 return b""
-            head = parse_response(data[: end + 2])
-            data = data[end + 4 :]
-            if head is None:
-                self._invalid("its head is malformed")
+            try:
+                head, length = self._heads.read(data[: end + 2])
+            except BadHead as error:
+                self._invalid(f"its head is refused: {error}")
                 return b""
+            data = data[end + 4 :]
             if head.status >= 200 or head.status == _SWITCHED:
                 break
         self._head = b""
         self._keep = head.keep_alive
         reader = self._reader
         assert reader is not None
-        length = self._length(head)
+        self._decode = reader.answer_head(head, length) and head.chunked
+        if self._bodiless or head.status in _NO_BODY:
+            length = 0
+        elif head.status == _SWITCHED:
+            length = None
+        if length is not None and (length == len(data) or not length):  # all of it came with its head
+            self._read_whole(data[:length], clean=length == len(data))
+            return b""
         if length is not None:
             self._body = LengthBody(length)
         else:
             self._body = ChunkedBody() if head.chunked else OpenBody()
-        self._decode = reader.answer_head(head) and head.chunked
-        if length == 0 and self._reader is not None:
-            self._complete(self._reader, clean=not data)
-            return b""
         return data
 
-    def _length(self, head: ResponseHead) -> int | None:
-        """The length of the body, when that is known from the head."""
-        if self._bodiless or head.status in _NO_BODY:
-            return 0
-        return None if head.status == _SWITCHED or head.chunked else head.length
+    def _read_whole(self, data: bytes, *, clean: bool) -> None:
+        reader = self._reader
+        if reader is None:
+            return
+        if data:
+            reader.answer_data(data)
+        if self._reader is reader:
+            self._complete(reader, clean=clean)
 
     def _read_body(self, data: bytes) -> None:
         reader, body = self._reader, self._body
@@ -247,7 +264,8 @@ class UpstreamConnection(asyncio.Protocol):
         has taken all of the request."""
         self._reader = self._body = None
         self._used = True
-        self.hold_reading(False)
+        if self._reading_held:
+            self.hold_reading(False)
         flushed = not self.transport.get_write_buffer_size()
         if self._keep and clean and flushed and not self.transport.is_closing():
             self._idle(self)

@@ -91,6 +91,28 @@ async def test_bad_api_key(tmp_path: Path) -> None:
         assert engine.asked == []
 
 
+async def test_a_key_that_is_taken_away_is_refused_on_connections_that_used_it(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("alice: sk-alice\n")
+    async with rig(keys=keys) as router:
+        router.serve(instance(await router.engine()))
+        client = await router.client()
+        for line, status in (("alice: sk-alice\n", 200), ("bob: sk-bob-is-new\n", 401)):
+            keys.write_text(line)
+            router.dispatcher.refresh_keys()
+            client.post(CHAT, headers="authorization: Bearer sk-alice\r\n")
+            assert (await client.answer()).status == status
+
+
+async def test_a_path_that_is_closed_is_denied_on_connections_that_used_it(router: Rig) -> None:
+    engine = await router.engine()
+    client = await router.client()
+    for allowed, status in (("/pause",), 200), ((), 403):
+        router.serve(instance(engine), deployments=(deployment(allow_paths=allowed),))
+        client.post(CHAT, path="/pause")
+        assert (await client.answer()).status == status
+
+
 async def test_engine_route_denied(router: Rig) -> None:
     engine = await router.engine()
     router.serve(instance(engine))

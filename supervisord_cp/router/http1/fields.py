@@ -42,25 +42,25 @@ RESPONSE_NAMED: Final = RESPONSE_WITHHELD
 _OURS_TO_SAY: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade"})
 
 
-class BadFields(Exception):
+class BadHead(Exception):
     """A header section that is not what the grammar says."""
 
 
 def end_to_end(
     block: bytes, start: int, named: frozenset[bytes], withheld: frozenset[bytes]
-) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """Split a header section into the values that we read and the lines that go on to the other side.
+) -> tuple[dict[bytes, bytes], bytes]:
+    """Split a header section into the values that we read and the fields that go on to the other side.
 
     `block` from `start` on is whole lines with their CRLF. The values are under lower-case names; a field
     that occurs twice has its values joined by `, `. Lines of hop-by-hop fields, of the fields that
-    `Connection` names, and of those that we write anew are not among the lines.
+    `Connection` names, and of those that we write anew do not go on.
 
     Raises:
-        BadFields: a malformed line (obs-fold, space before the colon, bare CR or LF, NUL, …) or too many.
+        BadHead: a malformed line (obs-fold, space before the colon, bare CR or LF, NUL, …) or too many.
     """
     found = _FIELD.findall(block, start)
     if len(found) > MOST_FIELDS:
-        raise BadFields(f"more than {MOST_FIELDS} header fields")
+        raise BadHead(f"more than {MOST_FIELDS} header fields")
     values: dict[bytes, bytes] = {}
     lines: list[bytes] = []
     matched = 0
@@ -74,10 +74,10 @@ def end_to_end(
                 continue
         lines.append(line)
     if matched != len(block) - start:
-        raise BadFields("malformed header field")
+        raise BadHead("malformed header field")
     if b"connection" in values:
         lines = _without_nominated(values[b"connection"], lines)
-    return values, lines
+    return values, b"".join(lines)
 
 
 def connection_options(values: dict[bytes, bytes]) -> frozenset[bytes]:

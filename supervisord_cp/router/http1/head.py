@@ -9,7 +9,7 @@ from supervisord_cp.router.http1.fields import (
     REQUEST_WITHHELD,
     RESPONSE_NAMED,
     RESPONSE_WITHHELD,
-    BadFields,
+    BadHead,
     connection_options,
     end_to_end,
 )
@@ -24,15 +24,16 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
 class RequestHead:
-    """The head of a request whose framing is beyond doubt."""
+    """The head of a request whose framing is beyond doubt: all but the length of its body, in which the
+    requests of a client differ."""
 
     __slots__ = (
+        "admitted",
         "chunked",
         "expects_continue",
+        "fields",
         "http11",
         "keep_alive",
-        "length",
-        "lines",
         "method",
         "path",
         "query",
@@ -49,15 +50,15 @@ class RequestHead:
     http11: bool
     values: dict[bytes, bytes]
     """The fields that we read, under lower-case names."""
-    lines: list[bytes]
+    fields: bytes
     """The fields that go on, as lines with their CRLF."""
-    length: int
-    """Of the body; 0 when it is chunked."""
     chunked: bool
     keep_alive: bool
     expects_continue: bool
     upgrade: bool
     """A websocket is asked for. Any other upgrade is ignored, and the body kept."""
+    admitted: tuple[object, str] | None
+    """A note of the core's: when it has let a head like this one in, and as whose."""
 
     def value(self, name: bytes) -> str:
         """A field that we read, "" when it is absent."""
@@ -67,20 +68,19 @@ class RequestHead:
 class ResponseHead:
     """The head of a final response, or of a switch of protocols."""
 
-    __slots__ = ("chunked", "http11", "keep_alive", "length", "lines", "status", "values")
+    __slots__ = ("chunked", "fields", "http11", "keep_alive", "status", "values")
 
     status: int
     http11: bool
     values: dict[bytes, bytes]
-    lines: list[bytes]
-    length: int | None
-    """None when the body is chunked or ends with the connection."""
+    fields: bytes
     chunked: bool
     keep_alive: bool
 
 
-def parse_request(block: bytes) -> RequestHead:
-    """The head in `block`, which ends with the CRLF of its last field (without the empty line).
+def parse_request(block: bytes) -> tuple[RequestHead, int]:
+    """The head in `block`, which ends with the CRLF of its last field (without the empty line), and the
+    length of the body, 0 when it is chunked.
 
     Raises:
         Rejected: it is malformed, or what follows it could be read in two ways.
@@ -92,8 +92,8 @@ def parse_request(block: bytes) -> RequestHead:
     head.method, target, minor = line.groups()
     head.http11 = minor == b"1"
     try:
-        head.values, head.lines = end_to_end(block, line.end(), REQUEST_NAMED, REQUEST_WITHHELD)
-    except BadFields as error:
+        head.values, head.fields = end_to_end(block, line.end(), REQUEST_NAMED, REQUEST_WITHHELD)
+    except BadHead as error:
         raise Rejected(RejectReason.BAD_REQUEST, f"The request's head is refused: {error}.") from None
     values = head.values
     if b"connection" in values:
@@ -106,39 +106,40 @@ def parse_request(block: bytes) -> RequestHead:
         head.upgrade = False
     _set_target(head, target)
     _check_host(head)
-    _set_framing(head)
+    head.chunked = b"transfer-encoding" in values
     head.expects_continue = head.http11 and values.get(b"expect", b"").lower() == b"100-continue"
-    return head
+    head.admitted = None
+    return head, _body_length(head)
 
 
-def parse_response(block: bytes) -> ResponseHead | None:
-    """The head in `block`; None when it is malformed or its framing could be read in two ways."""
+def parse_response(block: bytes) -> tuple[ResponseHead, int | None]:
+    """The head in `block`, and the length of the body, None when it is chunked or ends with the connection.
+
+    Raises:
+        BadHead: it is malformed, or its framing could be read in two ways.
+    """
     line = _STATUS_LINE.match(block)
     if line is None:
-        return None
+        raise BadHead("malformed status line")
     head = ResponseHead()
     head.http11 = line[1] == b"1"
     head.status = int(line[2])
-    try:
-        values, head.lines = end_to_end(block, line.end(), RESPONSE_NAMED, RESPONSE_WITHHELD)
-    except BadFields:
-        return None
-    head.values = values
+    head.values, head.fields = end_to_end(block, line.end(), RESPONSE_NAMED, RESPONSE_WITHHELD)
+    values = head.values
     head.keep_alive = head.http11
     if b"connection" in values:
         options = connection_options(values)
         head.keep_alive = b"close" not in options if head.http11 else b"keep-alive" in options
-    head.length = None
     head.chunked = b"transfer-encoding" in values
     if head.chunked:
         strange = values[b"transfer-encoding"].lower() != b"chunked"
         if strange or b"content-length" in values or not head.http11:
-            return None
+            raise BadHead("ambiguous framing")
     elif b"content-length" in values:
         if not _LENGTH.fullmatch(values[b"content-length"]):
-            return None
-        head.length = int(values[b"content-length"])
-    return head
+            raise BadHead("malformed length")
+        return head, int(values[b"content-length"])
+    return head, None
 
 
 def _set_target(head: RequestHead, target: bytes) -> None:
@@ -163,11 +164,9 @@ def _check_host(head: RequestHead) -> None:
         raise Rejected(RejectReason.BAD_REQUEST, "The Host header is malformed or occurs twice.")
 
 
-def _set_framing(head: RequestHead) -> None:
+def _body_length(head: RequestHead) -> int:
     length = head.values.get(b"content-length")
     coding = head.values.get(b"transfer-encoding")
-    head.chunked = coding is not None
-    head.length = 0
     if coding is not None:
         if length is not None:
             raise Rejected(
@@ -178,4 +177,5 @@ def _set_framing(head: RequestHead) -> None:
     elif length is not None:
         if not _LENGTH.fullmatch(length):
             raise Rejected(RejectReason.BAD_REQUEST, "Content-Length is no number or occurs twice.")
-        head.length = int(length)
+        return int(length)
+    return 0
