@@ -10,6 +10,7 @@ from aiohttp import web
 
 from supervisord_cp.central import explain, page, views
 from supervisord_cp.central.controller import Controller
+from supervisord_cp.central.explain_api import ExplainApi
 from supervisord_cp.central.http_sd import targets
 from supervisord_cp.central.links import CallFailed, Links
 from supervisord_cp.central.metrics import Metrics
@@ -24,8 +25,6 @@ from supervisord_cp.wire.messages import AGENT_PATH, ROUTER_PATH
 MAX_BODY: Final = 64 * 1024
 VERBS: Final = ("start", "stop", "restart", "drain")
 LOG_LINES: Final = 200
-CAPSULE_S: Final = 5.0
-"""How long an agent may take to hand over a crash capsule."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
@@ -61,6 +60,7 @@ class Api:
         self._metrics = metrics
         self._policies = policies
         self._operations = Operations(controller)
+        self._explain = ExplainApi(controller, links)
         self._wall = wall
 
     def routes(self) -> list[tuple[str, str, Handler, str]]:
@@ -96,8 +96,8 @@ class Api:
             (
                 "GET",
                 "/api/v1/explain/{kind}/{id}",
-                self.explain,
-                "why a request, a deployment or an instance is as it is",
+                self._explain.handle,
+                "why a request, a deployment or an instance is as it is; of a deployment ?at= &last=",
             ),
             ("GET", "/api/v1/prometheus/targets", self.targets, "scrape targets for Prometheus (http_sd)"),
             ("GET", "/api/v1/openapi.json", self.openapi, "this list, as OpenAPI"),
@@ -174,45 +174,6 @@ class Api:
             data = json.dumps(explain.event(logged))
             await response.write(f"id: {logged.id}\ndata: {data}\n\n".encode())
         return response
-
-    async def explain(self, request: web.Request) -> web.StreamResponse:
-        kind, name = request.match_info["kind"], request.match_info["id"]
-        if kind == "request":
-            return await self._explain_request(name)
-        makers = {"deployment": explain.explain_deployment, "instance": explain.explain_instance}
-        if kind not in makers:
-            return _error(
-                404, f"nothing is recorded of a {kind}; request, deployment, instance can be explained"
-            )
-        found = makers[kind](self._c, name)
-        if found is None:
-            return _error(404, f"no {kind} named {name}")
-        if kind == "instance":
-            found |= await self._capsule(name)
-        return web.json_response(found)
-
-    async def _capsule(self, name: str) -> views.Json:
-        """What the agent has kept of an instance's last abnormal end, or why there is nothing."""
-        status = self._c.statuses().get(InstanceId(name))
-        peer = None if status is None else self._links.agents.get(status[0].name)
-        if peer is None:
-            return {"capsule": None, "capsule_missing": "its agent is not connected"}
-        try:
-            async with asyncio.timeout(CAPSULE_S):
-                text = "".join([piece async for piece in peer.call("capsule", {"instance": name})])
-            return {"capsule": json.loads(text), "capsule_missing": ""}
-        except TimeoutError:
-            return {"capsule": None, "capsule_missing": "its agent does not answer"}
-        except (CallFailed, ValueError) as error:
-            return {"capsule": None, "capsule_missing": str(error)}
-
-    async def _explain_request(self, name: str) -> web.StreamResponse:
-        """Routers keep the latest decisions; central asks them all."""
-        answers = await ask_routers(self._links.routers, "requests.explain", request=name)
-        found = {router: told for router, told in answers.items() if told and isinstance(told, list)}
-        if not found:
-            return _error(404, f"no router has decided lately for a request {name} (see its x-request-id)")
-        return web.json_response({"request": name, "decisions": found})
 
     async def targets(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(targets(self._c))

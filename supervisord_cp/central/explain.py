@@ -26,26 +26,13 @@ def event(logged: Logged) -> Json:
 
 
 def explain_deployment(controller: Controller, name: str) -> Json | None:
-    """Why a deployment has the number of replicas that it has."""
-    decision = controller.scaling.decisions.get(DeploymentName(name))
+    """A deployment, who has set it by hand, and what happened to it."""
     shown = next((d for d in views.deployments(controller) if d["name"] == name), None)
     if shown is None:
         return None
     override = controller.memory.overrides.get(DeploymentName(name))
     return {
         "deployment": shown,
-        "proposals": []
-        if decision is None
-        else [
-            {"policy": p.policy, "replicas": p.replicas, "message": render(p.reason)}
-            for p in decision.proposals
-        ],
-        "limits": []
-        if decision is None
-        else [
-            {"message": render(limit.reason), "before": limit.before, "after": limit.after}
-            for limit in decision.limits
-        ],
         "override": None
         if override is None
         else {"replicas": override.replicas, "learned": override.learned, "expires_at": override.expires_at},

@@ -12,8 +12,9 @@ import click
 from supervisord_cp.cli.capsule import capsule_lines
 from supervisord_cp.cli.client import ControlClient
 from supervisord_cp.cli.connect import with_client
-from supervisord_cp.cli.options import output_option
-from supervisord_cp.cli.render import print_json, until_interrupted
+from supervisord_cp.cli.explained import decision_lines, decisions_sheet
+from supervisord_cp.cli.options import output_option, time_of
+from supervisord_cp.cli.render import print_json, print_sheet, until_interrupted
 
 _INDENT: Final = "  "
 
@@ -99,13 +100,48 @@ def server_sent(pieces: Iterable[bytes]) -> Iterator[Any]:
 @with_client
 @click.argument("kind", type=click.Choice(("request", "deployment", "instance")))
 @click.argument("id")
+@click.option(
+    "--at", type=time_of, metavar="TIME", help="Of a deployment: what held then (`10m` ago, or a date)."
+)
+@click.option(
+    "--last", type=click.IntRange(min=1), metavar="N", help="Of a deployment: its latest decisions."
+)
 @output_option
-def explain(client: ControlClient, kind: str, id: str, output: str) -> None:  # noqa: A002 the argument's name
-    """Tell why something is as it is."""
-    value = client.get("explain", kind, id)
+def explain(
+    client: ControlClient,
+    kind: str,
+    id: str,  # noqa: A002 the argument's name
+    at: float | None,
+    last: int | None,
+    output: str,
+) -> None:
+    """Tell why something is as it is.
+
+    Of a deployment: what was measured and how old that is, what each policy proposes, which limits changed
+    the number, and what would have to change for another one.
+    """
+    if kind != "deployment" and (at is not None or last is not None):
+        raise click.UsageError("--at and --last are for deployments")
+    if at is not None and last is not None:
+        raise click.UsageError("--at and --last exclude each other")
+    query = {key: number for key, number in (("at", at), ("last", last)) if number is not None}
+    value = client.get("explain", kind, id, **query)
     if output == "json":
         print_json(value)
-        return
+    elif "decisions" in value and kind == "deployment":
+        print_sheet(decisions_sheet(value["decisions"]))
+    elif "decision" in value:
+        for line in decision_lines(value):
+            click.echo(line)
+        if latest := value.get("events"):
+            click.echo("events:")
+            for event in latest:
+                click.echo(f"  {event_line(event)}")
+    else:
+        _outlined(value)
+
+
+def _outlined(value: Any) -> None:
     capsule = value.pop("capsule", None) if isinstance(value, dict) else None
     for line in outline(value):
         click.echo(line)

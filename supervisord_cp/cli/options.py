@@ -1,8 +1,11 @@
 """Options and parameter types that several commands share."""
 
+import contextlib
 import os
 import re
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -32,6 +35,22 @@ def duration(text: str) -> float:
     if not parts or not complete or (len(parts) > 1 and "" in units):
         raise click.BadParameter(f"{text!r} is no duration; write it like 90, 30s, 5m or 1h30m")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def time_of(text: str) -> float:
+    """Seconds since 1970 of `10m` (that long ago) or of a date and time here; the type of an option.
+
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    with contextlib.suppress(click.BadParameter):
+        return time.time() - duration(text)
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time; write it like 10m (ago) or 2026-01-31T14:05"
+        ) from None
 
 
 def listen(text: str) -> "Listen":
