@@ -1,17 +1,23 @@
-"""Asking an engine over HTTP: does it serve, and what do its metrics say."""
+"""Asking an engine over HTTP: does it serve, what do its metrics say, does it do what it is told."""
 
 from typing import Final
 
 import aiohttp
 import msgspec
 
+from supervisord_cp.engines.base import EngineCall
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 
 HEALTH_TIMEOUT_S: Final = 5.0
 PAGE_TIMEOUT_S: Final = 5.0
 PAGE_LIMIT: Final = 16 * 1024 * 1024
+ANSWER_LIMIT: Final = 64 * 1024
 CONNECTIONS: Final = 512
 """More than engines fit on a host: a hung engine holds up two of them, and nobody else."""
+
+
+class CallFailed(Exception):
+    """An engine did not do what it was told; the text says what it answered."""
 
 
 class EngineHttp:
@@ -55,6 +61,30 @@ class EngineHttp:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
         return body.decode(errors="replace")
+
+    async def call(self, url: str, call: EngineCall, key: str, timeout_s: float) -> bytes:
+        """What it answers to a command.
+
+        Raises:
+            CallFailed: anything but a 200 in time.
+        """
+        try:
+            async with self._session.post(
+                url + call.path,
+                json=call.body,
+                headers=_headers(key),
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+                allow_redirects=False,
+            ) as response:
+                body = await response.content.read(ANSWER_LIMIT)
+                status = response.status
+        except TimeoutError:
+            raise CallFailed(f"POST {call.path}: no answer within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise CallFailed(f"POST {call.path}: {str(error) or type(error).__name__}") from error
+        if status != 200:
+            raise CallFailed(f"POST {call.path} answers {status}: {body[:200].decode(errors='replace')}")
+        return body
 
     async def rests(self, url: str, paths: tuple[str, ...], key: str) -> bool:
         """Whether the engine rests on purpose: one of these pages is a JSON object with a true value."""

@@ -88,6 +88,10 @@ class Gate:
         """No longer wait."""
         self._waiting.pop(instance, None)
 
+    def wakes(self, sleeper: Applicant, pids: Iterable[int]) -> Reason:
+        """Why an instance that sleeps, in these processes, has to wait before it wakes; NO_REASON: it may."""
+        return self._admission(sleeper, waking=frozenset(pids))
+
     def look(self) -> None:
         """Something has changed: look at who waits, soon."""
         if self._waiting:
@@ -121,15 +125,19 @@ class Gate:
         if self._waiting:
             self._schedule(AGAIN_S)
 
-    def _judge(self, applicant: Applicant) -> tuple[Reason, int | None]:
+    def _admission(self, applicant: Applicant, *, waking: frozenset[int] | None = None) -> Reason:
         known = self._facts.known_devices()
-        reason = admission(
+        return admission(
             applicant.applied_for,
             occupancy=self._facts.occupancy(),
             known_devices=None if known is None else frozenset(known),
             gpus=self._facts.gpus(),
             max_loading=self._max_loading,
+            waking=waking,
         )
+
+    def _judge(self, applicant: Applicant) -> tuple[Reason, int | None]:
+        reason = self._admission(applicant)
         if reason != NO_REASON:
             return reason, None
         port = next(filter(self._port_free, self._candidates(applicant)), None)

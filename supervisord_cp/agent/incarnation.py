@@ -15,6 +15,7 @@ from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gpu_timeline import GpuTimeline
 from supervisord_cp.agent.launch import RunNotes
 from supervisord_cp.agent.post_mortem import Coroner, End
+from supervisord_cp.agent.sleeping import Sleeper
 from supervisord_cp.agent.start_watch import StartWatch
 from supervisord_cp.agent.starts import Starts
 from supervisord_cp.clock import Clock
@@ -100,6 +101,7 @@ class RunningIncarnation:
         self._fault_why = ""
         self._load: EngineLoad | None = None
         self._loaded_at = 0.0
+        self.sleeper = Sleeper(notes, watcher.http, deliver)
         self._probes: list[asyncio.Task[None]] = []
         self._end: asyncio.Task[None] | None = None
         self.asked = asyncio.Event()
@@ -138,6 +140,11 @@ class RunningIncarnation:
         """Ask for the end; see `EngineProcess.stop`. `fault`: it is ended for this cause."""
         self._fault, self._fault_why = fault, why
         await self.process.stop(grace_s=grace_s)
+
+    async def wake(self, answer: str) -> None:
+        """Wake it; see `Sleeper.wake`. What its metrics said while it slept no longer counts."""
+        self._load = None
+        await self.sleeper.wake(answer)
 
     def load(self) -> EngineLoad | None:
         """What its metrics said last, with the age of that."""

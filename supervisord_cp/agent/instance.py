@@ -34,6 +34,9 @@ EXAMINE_AGAIN_S: Final = 5.0
 """How often a launch that the node refuses, or that failed for what it was launched with, is looked at
 again: somebody may have mended it."""
 
+WAKE_AGAIN_S: Final = 0.25
+"""How often one that has to wake looks whether its devices are free."""
+
 LEFTOVERS_GRACE_S: Final = 10.0
 """What an earlier agent left, and nobody routes to, need not finish anything."""
 
@@ -88,6 +91,8 @@ class Instance:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """What is under way, by what it does."""
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes = False
+        """Whether it has got its devices back, after it slept."""
 
     @property
     def id(self) -> InstanceId:
@@ -104,8 +109,10 @@ class Instance:
         return self.last_port if last is not None and last.cause is ExitCause.PORT_TAKEN else None
 
     def devices_held(self) -> tuple[DeviceId, ...]:
-        """Devices on which processes of it may be alive."""
+        """Devices on which processes of it may be at work. One that sleeps leaves them to others."""
         if self.life.stage not in HOLDING:
+            return ()
+        if self.life.stage is Stage.ASLEEP or (self.life.stage is Stage.WAKING and not self._wakes):
             return ()
         if self.life.asked is not None:
             return self.life.asked.devices
@@ -121,6 +128,7 @@ class Instance:
             load=running.load() if running is not None else None,
             eta_s=running.eta_s() if running is not None else None,
             starting=running.start_reason() if running is not None else NO_REASON,
+            can_sleep=running is not None and running.notes.sleep_mode is not None,
         )
 
     def deliver(self, event: ev.LifeEvent) -> None:
@@ -183,20 +191,43 @@ class Instance:
             case do.Admit():
                 self._do("examine", self._examine(effect.desired))
             case do.Withdraw():
-                if (examination := self._tasks.get("examine")) is not None:
-                    examination.cancel()
+                self._leave_off("examine")
                 self._tools.gate.withdraw(self.id)
                 self.port = None
             case do.Spawn():
                 self._do("spawn", self._spawn(effect.desired))
             case do.Stop():
+                self._leave_off("sleep")
                 if self.running is not None:
                     stop = self.running.stop(effect.grace_s, fault=effect.fault, why=effect.why)
                     self._do("stop", stop)
+            case do.Sleep():
+                if self.running is not None:
+                    self._do("sleep", self.running.sleeper.sleep())
+            case do.Wake():
+                self._do("sleep", self._wake(effect.answer))
+            case do.SleepOn():
+                self._leave_off("sleep")
             case do.Forget():
                 self._forget()
             case do.Announce():
                 self._observer.told(effect.event)
+
+    def _leave_off(self, what: str) -> None:
+        if (task := self._tasks.get(what)) is not None:
+            task.cancel()
+
+    async def _wake(self, answer: str) -> None:
+        """Wait until its devices are free, then wake it."""
+        self._wakes = False
+        if (running := self.running) is None:
+            return
+        while (wait := self._tools.gate.wakes(self, running.process.survivors())) != NO_REASON:
+            self.held(wait)
+            await asyncio.sleep(WAKE_AGAIN_S)
+        self._wakes = True
+        self.held(NO_REASON)
+        await running.wake(answer)
 
     async def _examine(self, desired: DesiredInstance) -> None:
         """Wait until the node's own policy and programs allow the launch, then line up at the gate."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from supervisord_cp.agent.inputs import inputs_of
 from supervisord_cp.config.schema import AgentConfig
@@ -18,6 +19,7 @@ from supervisord_cp.engines.base import (
     Engines,
     LaunchContext,
     LaunchRefused,
+    SleepMode,
     program_of,
 )
 from supervisord_cp.engines.environment import base_environment, secrets_in
@@ -51,6 +53,8 @@ class RunNotes(Value, frozen=True, kw_only=True):
     api_key: str = ""
     inputs: str = ""
     """See `Launcher.inputs`."""
+    sleep_mode: SleepMode | None = None
+    """How it is put to sleep; None: it was started without sleep mode."""
 
     @property
     def url(self) -> str:
@@ -166,6 +170,7 @@ class Launcher:
             prepared = self.engine(desired).prepare(desired.spec, context, found)
         except LaunchRefused as error:
             raise Refused(_refused(str(error))) from error
+        notes = replace(notes, sleep_mode=prepared.sleep_mode)
         request = SpawnRequest(
             instance=desired.id,
             incarnation=Incarnation(f"{desired.id}.{secrets.token_hex(4)}"),

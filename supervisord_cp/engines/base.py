@@ -39,6 +39,26 @@ class LaunchContext(Value, frozen=True, kw_only=True):
     internal_ports: int = 0
     """Base of a block of ports for the engine's own use; 0 = none."""
     dev_mode: bool = False
+    """Whether the node allows vLLM's development routes."""
+
+
+class EngineCall(Value, frozen=True, kw_only=True):
+    """One POST to an engine; it has worked when the answer is a 200."""
+
+    path: str
+    body: dict[str, str | int] | None = None
+    """JSON; None: no body."""
+
+
+class SleepMode(Value, frozen=True, kw_only=True):
+    """How an incarnation is put to sleep and woken, one call after the other."""
+
+    sleep: tuple[EngineCall, ...]
+    wake: tuple[EngineCall, ...]
+    state_path: str
+    """A GET whose answer is a JSON object with `is_sleeping`."""
+    canary: EngineCall
+    """A completion whose answer is the same each time, as long as the engine is well."""
 
 
 class PreparedLaunch(Value, frozen=True, kw_only=True):
@@ -49,6 +69,8 @@ class PreparedLaunch(Value, frozen=True, kw_only=True):
     """Added to the agent's own environment as `environment.base_environment` cleans it; may hold secrets."""
     secrets: frozenset[str] = frozenset()
     """Names in `env` that must never be shown."""
+    sleep_mode: SleepMode | None = None
+    """None: it cannot sleep."""
 
 
 class LaunchRefused(Exception):

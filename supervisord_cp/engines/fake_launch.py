@@ -14,6 +14,8 @@ MODULE: Final = "supervisord_cp.engines.fake"
 class FakeEngine(VllmEngine):
     """The engine `fake`: vLLM's process tree, flags, endpoints and metrics, without a model."""
 
+    sleeps_on = ("cuda", "cpu")
+
     @property
     def kind(self) -> str:
         return "fake"

@@ -1,6 +1,5 @@
 """vLLM's OpenAI server: `vllm serve`, any version from 0.9 on."""
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -18,6 +17,7 @@ from supervisord_cp.engines.exits import diagnose
 from supervisord_cp.engines.vllm_metrics import read_load
 from supervisord_cp.engines.vllm_phases import announced_phase
 from supervisord_cp.engines.vllm_probe import is_python, probe_vllm
+from supervisord_cp.engines.vllm_sleep import FLAG, is_loopback, sleep_mode
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
 from supervisord_cp.model.launch import ArgValue, LaunchSpec
 
@@ -53,6 +53,9 @@ TEARDOWN_S: Final = 10.0
 class VllmEngine:
     """The engine `vllm`."""
 
+    sleeps_on: tuple[str, ...] = ("cuda",)
+    """Kinds of device on which it has a sleep mode; a vLLM for CPUs refuses to start with it."""
+
     @property
     def kind(self) -> str:
         return "vllm"
@@ -81,6 +84,9 @@ class VllmEngine:
         flags = by_flag(spec.args)
         _refuse_owned(flags)
         check_variables(spec.env)
+        mode = sleep_mode(spec, context, flags, self.sleeps_on)
+        if mode is not None:
+            flags = {**flags, FLAG: True}
         argv = [
             *self.launcher(found),
             "serve",
@@ -95,8 +101,9 @@ class VllmEngine:
         ]
         return PreparedLaunch(
             argv=tuple(argv),
-            env=_environment(spec, context),
+            env=_environment(spec, context, dev_mode=mode is not None),
             secrets=frozenset({"VLLM_API_KEY"} if context.api_key else ()),
+            sleep_mode=mode,
         )
 
     def ready_path(self, spec: LaunchSpec) -> str:
@@ -191,13 +198,13 @@ def _check_world_size(flags: Mapping[str, ArgValue], devices: int) -> None:
         raise LaunchRefused(f"args: {sizes}: {needed} devices are needed, `gpus` gives {devices}")
 
 
-def _environment(spec: LaunchSpec, context: LaunchContext) -> dict[str, str]:
+def _environment(spec: LaunchSpec, context: LaunchContext, *, dev_mode: bool) -> dict[str, str]:
     """Our defaults, over them the deployment's variables, over them what the agent decides."""
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEP_ALIVE_S),
         # An engine lives on one node: what its processes tell each other need not leave it.
-        "VLLM_HOST_IP": context.host if _is_loopback(context.host) else "127.0.0.1",
+        "VLLM_HOST_IP": context.host if is_loopback(context.host) else "127.0.0.1",
     }
     if local_model(spec.model) is not None:
         defaults["HF_HUB_OFFLINE"] = "1"
@@ -206,15 +213,8 @@ def _environment(spec: LaunchSpec, context: LaunchContext) -> dict[str, str]:
     decided = decided_environment(context)
     if context.internal_ports:
         decided["VLLM_PORT"] = str(context.internal_ports)
-    if context.dev_mode:
+    if dev_mode:
         decided["VLLM_SERVER_DEV_MODE"] = "1"
     if context.api_key:
         decided["VLLM_API_KEY"] = context.api_key
     return {**defaults, **spec.env, **decided}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

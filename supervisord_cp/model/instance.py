@@ -69,6 +69,8 @@ class ExitCause(StrEnum):
     HOST_MEMORY = "host_memory"
     SPAWN_FAILED = "spawn_failed"
     START_TIMEOUT = "start_timeout"
+    SLEEP_MODE = "sleep_mode"
+    """It did not fall asleep or wake up as it should, or its answers changed meanwhile."""
     KEEPER_LOST = "keeper_lost"
     UNKNOWN = "unknown"
 
@@ -133,3 +135,5 @@ class InstanceStatus(Value, frozen=True, kw_only=True):
     max_concurrency: int = 0
     listed: bool = True
     """False when the desired state does not mention it."""
+    can_sleep: bool = False
+    """Whether this incarnation was started with vLLM's sleep mode."""

@@ -21,6 +21,17 @@ class EngineKind(StrEnum):
     NONE = "none"
 
 
+class SleepLevel(StrEnum):
+    """What a replica that is not needed keeps before it is stopped."""
+
+    NONE = "none"
+    """It is stopped at once."""
+    LEVEL1 = "level1"
+    """vLLM's sleep mode with the weights in host memory: it wakes in a second or a few."""
+    LEVEL2 = "level2"
+    """Without the weights: it holds next to nothing, and loads them again when it wakes."""
+
+
 class LaunchSpec(Value, frozen=True, kw_only=True):
     """Everything that decides how a deployment's engine is started, the same for all its replicas.
 
@@ -44,6 +55,8 @@ class LaunchSpec(Value, frozen=True, kw_only=True):
     stop_grace_s: float = 30.0
     stall_s: float = 120.0
     """How long requests may run without any progress; 0: for ever."""
+    sleep: SleepLevel = SleepLevel.NONE
+    """What its replicas do when they are not needed, where their node allows it."""
 
 
 def revision_of(spec: LaunchSpec) -> str:
@@ -56,6 +69,8 @@ class RunState(StrEnum):
     """What is wanted of an instance."""
 
     RUNNING = "running"
+    SLEEPING = "sleeping"
+    """Kept asleep while its engine lives; nothing is started for it."""
     STOPPED = "stopped"
 
 

@@ -42,6 +42,9 @@ class ReasonCode(StrEnum):
     PROBE_FAILED = "probe_failed"
     RELEASING_MEMORY = "releasing_memory"
     GPU_UNWELL = "gpu_unwell"
+    FALLING_ASLEEP = "falling_asleep"
+    WAKING = "waking"
+    SLEEP_FAILED = "sleep_failed"
     # why a GPU is not healthy
     GPU_XID = "gpu_xid"
     GPU_ECC = "gpu_ecc"
@@ -171,6 +174,9 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.NOT_LISTED: "running, but not in the configuration",
     ReasonCode.PROBE_FAILED: "probe failed: {error}",
     ReasonCode.RELEASING_MEMORY: "ended; the driver still holds {held} of the memory of {gpu}",
+    ReasonCode.FALLING_ASLEEP: "falling asleep",
+    ReasonCode.WAKING: "waking up; ready when it answers as it did before it slept",
+    ReasonCode.SLEEP_FAILED: "sleep mode failed: {error}",
     ReasonCode.GPU_UNWELL: "its GPU {gpu} is {health}",
     ReasonCode.GPU_XID: "Xid {xid}: {meaning}",
     ReasonCode.GPU_ECC: "{errors} uncorrectable memory errors since the driver was loaded",

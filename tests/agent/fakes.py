@@ -1,6 +1,7 @@
 """An agent's parts in one process: engines in memory, messages in a list."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,14 @@ from supervisord_cp.agent.starts import Starts
 from supervisord_cp.agent.state import StateDir
 from supervisord_cp.clock import Clock, SystemClock
 from supervisord_cp.config.schema import AgentConfig
-from supervisord_cp.engines.base import Capabilities, LaunchContext, LaunchRefused, PreparedLaunch
+from supervisord_cp.engines.base import (
+    Capabilities,
+    EngineCall,
+    LaunchContext,
+    LaunchRefused,
+    PreparedLaunch,
+    SleepMode,
+)
 from supervisord_cp.model.base import DeviceId, Incarnation, InstanceId
 from supervisord_cp.model.instance import EngineLoad, ExitCause, InstanceState, Phase
 from supervisord_cp.model.launch import DesiredInstance, DesiredNode, Generation, LaunchSpec
@@ -35,6 +43,14 @@ from supervisord_cp.wire import messages as m
 
 BOOT = "this-boot"
 REFUSED = Reason(code=ReasonCode.PROBE_FAILED, params={"error": "refused"})
+
+
+SLEEP_MODE = SleepMode(
+    sleep=(EngineCall(path="/sleep"),),
+    wake=(EngineCall(path="/wake"),),
+    state_path="/is_sleeping",
+    canary=EngineCall(path="/completion"),
+)
 
 
 class FakeProcess:
@@ -146,7 +162,8 @@ class FakeEngine:
             raise LaunchRefused(self.bad_flag)
         self.contexts.append(context)
         env = {"VLLM_API_KEY": context.api_key} if context.api_key else {}
-        return PreparedLaunch(argv=(found.executable, str(context.port)), env={**spec.env, **env})
+        argv = (found.executable, str(context.port))
+        return PreparedLaunch(argv=argv, env={**spec.env, **env}, sleep_mode=SLEEP_MODE)
 
     def ready_path(self, spec: LaunchSpec) -> str:
         return "/health"
@@ -174,6 +191,7 @@ class FakeHttp:
         self.steps_of: dict[str, Callable[[], int]] = {}
         """Iterations counted by an engine; not counted at all when it is not in here."""
         self.resting: set[str] = set()
+        self.asleep: set[str] = set()
         self.keys: set[str] = set()
 
     async def health(self, url: str, path: str, key: str) -> Reason:
@@ -183,8 +201,17 @@ class FakeHttp:
 
     async def page(self, url: str, path: str, key: str) -> str | None:
         await asyncio.sleep(0)
+        if path == "/is_sleeping":
+            return json.dumps({"is_sleeping": url in self.asleep})
         running = self.running.get(url, 0)
         return f"{running} {self.steps_of[url]()}" if url in self.steps_of else str(running)
+
+    async def call(self, url: str, call: EngineCall, key: str, timeout_s: float) -> bytes:
+        await asyncio.sleep(0)
+        if call.path == "/completion":
+            return b'{"choices": [{"text": "Paris"}]}'
+        (self.asleep.add if call.path == "/sleep" else self.asleep.discard)(url)
+        return b""
 
     async def rests(self, url: str, paths: tuple[str, ...], key: str) -> bool:
         await asyncio.sleep(0)

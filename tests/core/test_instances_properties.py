@@ -6,19 +6,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from supervisord_cp.core.instances import effects as do
 from supervisord_cp.core.instances import events as ev
-from supervisord_cp.core.instances.life import Launch, Life, Stage
+from supervisord_cp.core.instances.life import SLEEPY, Launch, Life, Stage
 from supervisord_cp.core.instances.lifecycle import step, wake_at
 from supervisord_cp.core.instances.show import shown, status_of
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.instance import ExitCause, InstanceState, Phase
 from supervisord_cp.model.launch import RunState
-from supervisord_cp.model.reason import Reason, ReasonCode
+from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode
 from tests.core.instances_kit import START, desired
 
 WISHES = st.builds(
     desired,
     model=st.sampled_from(["a", "b"]),
-    run=st.sampled_from([RunState.RUNNING] * 3 + [RunState.STOPPED]),
+    run=st.sampled_from([RunState.RUNNING] * 3 + [RunState.STOPPED, RunState.SLEEPING]),
     devices=st.sampled_from([("slot-0",), ("slot-1",)]),
     restart=st.integers(0, 3),
     draining=st.booleans(),
@@ -38,6 +38,9 @@ class World:
         self.main_alive = False
         self.stop_asked = False
         self.count = 0
+        self.command: do.Sleep | do.Wake | None = None
+        """What it was told and has not done yet."""
+        self.asleep = False
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -76,7 +79,14 @@ class Lifecycle(RuleBasedStateMachine):
             case do.Stop():
                 assert world.incarnation is not None
                 assert not (world.stop_asked and world.main_alive), "asked once"
-                world.stop_asked = True
+                world.stop_asked, world.command = True, None
+            case do.Sleep() | do.Wake():
+                assert world.main_alive
+                assert world.command is None, "one thing at a time"
+                world.command = effect
+            case do.SleepOn():
+                assert isinstance(world.command, do.Wake)
+                world.command = None
             case do.Forget():
                 assert world.incarnation is None
                 assert world.spawning is None
@@ -124,7 +134,7 @@ class Lifecycle(RuleBasedStateMachine):
             return
         world.count += 1
         world.incarnation = Incarnation(f"i{world.count}")
-        world.main_alive, world.stop_asked = True, False
+        world.main_alive, world.stop_asked, world.asleep = True, False, False
         self.deliver(ev.Spawned(incarnation=world.incarnation, pid=world.count))
 
     @precondition(lambda self: self.world.main_alive)
@@ -132,6 +142,28 @@ class Lifecycle(RuleBasedStateMachine):
     def probe(self, healthy: bool) -> None:
         wrong = Reason(code=ReasonCode.HEALTH_TIMEOUT)
         self.deliver(ev.ProbeOk() if healthy else ev.ProbeFailed(reason=wrong))
+
+    @precondition(lambda self: self.world.main_alive and self.world.command is not None)
+    @rule(outcome=st.sampled_from(["works", "works", "half", "fails", "held"]))
+    def command(self, outcome: str) -> None:
+        """It does what it was told, or begins to, or does not."""
+        world, command = self.world, self.world.command
+        if outcome == "held":
+            if isinstance(command, do.Wake):
+                self.deliver(ev.Held(reason=Reason(code=ReasonCode.AWAITING_DEVICE)))
+            return
+        if isinstance(command, do.Sleep):
+            self.deliver(ev.Answered(text="x"))
+        else:
+            self.deliver(ev.Held(reason=NO_REASON))
+        world.asleep = isinstance(command, do.Sleep) if outcome != "fails" else world.asleep
+        if outcome == "half":  # and the agent may be restarted before it hears of it
+            return
+        world.command = None
+        done = ev.FellAsleep() if isinstance(command, do.Sleep) else ev.Woken()
+        self.deliver(
+            done if outcome == "works" else ev.SleepFailed(reason=Reason(code=ReasonCode.SLEEP_FAILED))
+        )
 
     @precondition(lambda self: self.world.main_alive)
     @rule(given_up=st.booleans())
@@ -157,7 +189,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.world.main_alive)
     @rule(code=st.one_of(st.none(), st.integers(0, 3)))
     def exit(self, code: int | None) -> None:
-        self.world.main_alive = False
+        self.world.main_alive, self.world.command = False, None
         signal = 9 if code is None else None
         self.deliver(ev.Exited(code=code, signal=signal, requested=self.world.stop_asked))
 
@@ -182,6 +214,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.life = Life(desired=old.desired, listed=old.listed, removed=old.removed, history=old.history)
         if world.incarnation is not None and old.run is not None:
             run = old.run
+            world.command = None
             if world.stop_asked and world.main_alive:
                 world.stop_asked = False  # the keeper knows; the next agent asks again
             adopted = ev.Adopted(incarnation=run.incarnation, pid=world.count, launch=run.launch)
@@ -199,8 +232,10 @@ class Lifecycle(RuleBasedStateMachine):
             return
         world, stage = self.world, self.life.stage
         alive = {Stage.STARTING, Stage.ADOPTED, Stage.READY, Stage.DEGRADED}
-        if stage in alive:
+        if stage in alive | SLEEPY:
             assert world.main_alive
+        if stage is Stage.READY:
+            assert not world.asleep, "nothing is sent to one that sleeps"
         if stage in {Stage.IDLE, Stage.ADMITTING, Stage.BACKOFF, Stage.ABSENT}:
             assert world.incarnation is None
             assert world.spawning is None
@@ -225,6 +260,8 @@ class Lifecycle(RuleBasedStateMachine):
             assert self.forgotten
         elif life.desired.run is RunState.STOPPED:
             assert life.stage is Stage.IDLE
+        elif life.desired.run is RunState.SLEEPING:
+            assert life.stage in (Stage.IDLE, Stage.ASLEEP)
         else:
             assert life.stage is Stage.READY
             assert life.run is not None
@@ -245,6 +282,8 @@ class Lifecycle(RuleBasedStateMachine):
             if self.life.stalled:
                 self.deliver(ev.GivenUp())
             self.probe(healthy=True)
+            if world.command is not None:
+                self.command("works")
         due = wake_at(self.life)
         if self.life.stage is Stage.BACKOFF and due is not None:
             self.now = max(self.now, due)

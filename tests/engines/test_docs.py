@@ -12,13 +12,13 @@ from supervisord_cp.engines.vllm import OWNED_FLAGS, VllmEngine
 from supervisord_cp.engines.vllm_probe import WANTED
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.instance import ExitCause
-from supervisord_cp.model.launch import EngineKind
+from supervisord_cp.model.launch import EngineKind, SleepLevel
 from tests.engines.samples import EVERYTHING, context, spec
 
 TEXT = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
 
 everything_set = VllmEngine().prepare(
-    spec(model="/models/llama", gpus=2),
+    spec(model="/models/llama", gpus=2, sleep=SleepLevel.LEVEL1),
     context(
         device_kind="cpu",
         devices=(DeviceId("slot-0"), DeviceId("slot-1")),
@@ -27,6 +27,9 @@ everything_set = VllmEngine().prepare(
         dev_mode=True,
     ),
     EVERYTHING,
+)
+can_sleep = VllmEngine().prepare(
+    spec(sleep=SleepLevel.LEVEL1), context(device_kind="cuda", dev_mode=True), EVERYTHING
 )
 metrics = [name for names in vars(vllm_metrics).values() if isinstance(names, tuple) for name in names]
 
@@ -37,13 +40,14 @@ def test_kinds(kind: EngineKind) -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", [*OWNED_FLAGS, *(part for part in everything_set.argv if part.startswith("--"))]
+    "flag",
+    [*OWNED_FLAGS, *(part for part in (*everything_set.argv, *can_sleep.argv) if part.startswith("--"))],
 )
 def test_flags(flag: str) -> None:
     assert f"`{flag}`" in TEXT or f"`{flag} " in TEXT or f" {flag} " in TEXT
 
 
-@pytest.mark.parametrize("name", [*everything_set.env, *OWNED, *BY_NAME_ONLY, KEY_VARIABLE])
+@pytest.mark.parametrize("name", [*everything_set.env, *can_sleep.env, *OWNED, *BY_NAME_ONLY, KEY_VARIABLE])
 def test_variables(name: str) -> None:
     assert f"`{name}`" in TEXT
 

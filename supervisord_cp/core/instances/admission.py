@@ -30,12 +30,14 @@ def admission(
     known_devices: Collection[DeviceId] | None,
     gpus: Mapping[DeviceId, Gpu],
     max_loading: int,
+    waking: Collection[int] | None = None,
 ) -> Reason:
     """Why the start has to wait; NO_REASON: it may go ahead.
 
     `known_devices` is None when the node cannot tell which devices it has (a hung driver): an engine
     cannot be pinned then. A GPU whose free memory is unknown does not hold a start up: the engine itself
-    checks, and an unknown is not a no.
+    checks, and an unknown is not a no. `waking` are the processes of one that sleeps on these devices: what
+    they hold is not in its way, and it does not load.
     """
     for device in desired.devices:
         if known_devices is None:
@@ -50,9 +52,9 @@ def admission(
         if gpu.health in UNUSABLE:
             why = render(gpu.health_reason)
             return _awaiting_device(f"{device}, which is {gpu.health}" + (f" ({why})" if why else ""))
-        if (short := _memory(desired, gpu)) is not NO_REASON:
+        if (short := _memory(desired, gpu, waking=waking)) is not NO_REASON:
             return short
-    if max_loading > 0 and occupancy.loading >= max_loading:
+    if waking is None and max_loading > 0 and occupancy.loading >= max_loading:
         return Reason(code=ReasonCode.AWAITING_START_SLOT, params={"limit": max_loading})
     return NO_REASON
 
@@ -61,7 +63,7 @@ def _awaiting_device(words: str) -> Reason:
     return Reason(code=ReasonCode.AWAITING_DEVICE, params={"device": words})
 
 
-def _memory(desired: DesiredInstance, gpu: Gpu) -> Reason:
+def _memory(desired: DesiredInstance, gpu: Gpu, *, waking: Collection[int] | None) -> Reason:
     """vLLM refuses to start unless its share of the whole memory is free; so do we, before it loads."""
     if desired.spec.engine is not EngineKind.VLLM or gpu.memory_total is None or gpu.memory_used is None:
         return NO_REASON
@@ -71,6 +73,7 @@ def _memory(desired: DesiredInstance, gpu: Gpu) -> Reason:
     if isinstance(share, bool) or not isinstance(share, int | float):
         return NO_REASON
     needed, free = share * gpu.memory_total, gpu.memory_total - gpu.memory_used
+    free += sum(holder.bytes for holder in gpu.holders if holder.pid in (waking or ()))
     if free >= needed:
         return NO_REASON
     params: dict[str, str | int | float] = {

@@ -33,6 +33,22 @@ class Stop(Value, frozen=True, kw_only=True):
     """What is wrong with it, for people."""
 
 
+class Sleep(Value, frozen=True, kw_only=True):
+    """Put it to sleep; answered by `Answered` and `FellAsleep`, or by `SleepFailed`."""
+
+
+class Wake(Value, frozen=True, kw_only=True):
+    """Wake it when its devices are free; answered by `Held`, any number of times, and `Woken` or
+    `SleepFailed`."""
+
+    answer: str
+    """What it has to answer."""
+
+
+class SleepOn(Value, frozen=True, kw_only=True):
+    """It need not wake after all; takes a `Wake` back that is still held."""
+
+
 class Forget(Value, frozen=True, kw_only=True):
     """Remove every trace: the instance has ended and is not wanted any more."""
 
@@ -43,4 +59,4 @@ class Announce(Value, frozen=True, kw_only=True):
     event: Event
 
 
-Effect = Admit | Withdraw | Spawn | Stop | Forget | Announce
+Effect = Admit | Withdraw | Spawn | Stop | Sleep | Wake | SleepOn | Forget | Announce

@@ -108,6 +108,26 @@ class GivenUp(Value, frozen=True, kw_only=True):
     """What a hung engine was doing has been looked at: nothing is lost with it any more."""
 
 
+class Answered(Value, frozen=True, kw_only=True):
+    """What it answers to the canary question, before it is put to sleep."""
+
+    text: str
+
+
+class FellAsleep(Value, frozen=True, kw_only=True):
+    """It sleeps."""
+
+
+class Woken(Value, frozen=True, kw_only=True):
+    """It is awake, and answers as before."""
+
+
+class SleepFailed(Value, frozen=True, kw_only=True):
+    """It does not fall asleep, or not wake up, or not answer as before: nobody knows what it is now."""
+
+    reason: Reason
+
+
 class Exited(Value, frozen=True, kw_only=True):
     """Its main process has ended."""
 
@@ -154,6 +174,10 @@ LifeEvent = (
     | ProbeFailed
     | Stalled
     | GivenUp
+    | Answered
+    | FellAsleep
+    | Woken
+    | SleepFailed
     | Exited
     | Releasing
     | Gone

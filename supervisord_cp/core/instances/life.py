@@ -5,7 +5,7 @@ from typing import Final
 
 from supervisord_cp.model.base import DeviceId, Incarnation, Value
 from supervisord_cp.model.instance import ExitCause, Phase
-from supervisord_cp.model.launch import DesiredInstance
+from supervisord_cp.model.launch import DesiredInstance, RunState
 from supervisord_cp.model.reason import NO_REASON, Reason
 
 
@@ -27,6 +27,12 @@ class Stage(StrEnum):
     READY = "ready"
     DEGRADED = "degraded"
     """Served, and fails its health checks."""
+    FALLING_ASLEEP = "falling_asleep"
+    """Serves nobody any more and is being put to sleep."""
+    ASLEEP = "asleep"
+    """Runs, serves nobody and holds little: its devices may be used by others."""
+    WAKING = "waking"
+    """Is wanted again: waits for its devices, wakes up, and has to answer as before."""
     STOPPING = "stopping"
     """Told to end; done when its whole tree is gone."""
     CRASHED = "crashed"
@@ -37,7 +43,9 @@ class Stage(StrEnum):
     """Removed, and gone: the end."""
 
 
-RUNNING: Final = frozenset({Stage.STARTING, Stage.ADOPTED, Stage.READY, Stage.DEGRADED})
+SLEEPY: Final = frozenset({Stage.FALLING_ASLEEP, Stage.ASLEEP, Stage.WAKING})
+"""It was ready and is not: what its health checks say does not matter."""
+RUNNING: Final = frozenset({Stage.STARTING, Stage.ADOPTED, Stage.READY, Stage.DEGRADED}) | SLEEPY
 """The main process runs and nobody has told it to end."""
 LOADING: Final = frozenset({Stage.ADMITTED, Stage.SPAWNING, Stage.STARTING})
 """Counts against the limit of parallel starts."""
@@ -99,6 +107,14 @@ class Ended(Value, frozen=True, kw_only=True):
     """One line of evidence; redacted."""
 
 
+class Slept(Value, frozen=True, kw_only=True):
+    """An incarnation that was sent to sleep and has not proved since that it is awake."""
+
+    incarnation: Incarnation
+    answer: str
+    """What it answered before; after it has woken it must answer the same."""
+
+
 class History(Value, frozen=True, kw_only=True):
     """What is remembered over incarnations, and over lives of the agent."""
 
@@ -118,6 +134,7 @@ class History(Value, frozen=True, kw_only=True):
     ready: Incarnation | None = None
     """The incarnation that has served, if the present one has."""
     ready_since: float | None = None
+    slept: Slept | None = None
 
 
 class Stopping(Value, frozen=True, kw_only=True):
@@ -153,8 +170,8 @@ class Life(Value, frozen=True, kw_only=True):
     """Failed health checks in a row."""
     stalled: bool = False
     """It hangs, and no health check counts any more; `health` says what was seen."""
-    given_up: bool = False
-    """And it may be ended."""
+    given_up: ExitCause | None = None
+    """And it may be ended, for this cause."""
     stopping: Stopping | None = None
     releasing: Reason = NO_REASON
     """What of it is still held though its processes are gone."""
@@ -162,8 +179,13 @@ class Life(Value, frozen=True, kw_only=True):
 
     @property
     def wanted(self) -> bool:
-        """Whether a process is wanted at all."""
-        return self.desired.run == "running" and not self.removed and not self.halted
+        """Whether a serving process is wanted."""
+        return self.desired.run is RunState.RUNNING and not self.removed and not self.halted
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether a process that there is may stay, asleep."""
+        return self.desired.run is RunState.SLEEPING and not self.removed and not self.halted
 
 
 class LifePolicy(Value, frozen=True, kw_only=True):

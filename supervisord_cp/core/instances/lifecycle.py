@@ -11,10 +11,12 @@ from msgspec.structs import replace
 
 from supervisord_cp.core.instances import effects as do
 from supervisord_cp.core.instances import events as ev
+from supervisord_cp.core.instances import sleeping
 from supervisord_cp.core.instances.announce import announcements
 from supervisord_cp.core.instances.life import (
     DEFAULT_POLICY,
     RUNNING,
+    SLEEPY,
     Ended,
     Launch,
     Life,
@@ -29,6 +31,8 @@ from supervisord_cp.model.instance import ExitCause, Phase
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 
 _PHASES: Final = tuple(Phase)
+_MAY_SLEEP: Final = RUNNING - {Stage.STARTING, Stage.DEGRADED}
+"""What is not ready is not worth keeping."""
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -69,7 +73,8 @@ def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: 
         case ev.Wanted() | ev.Unlisted() | ev.Removed() | ev.Halted():
             return _absorb_wish(life, event)
         case ev.Held():
-            return replace(life, hold=event.reason) if life.stage is Stage.ADMITTING else life
+            waits = life.stage in (Stage.ADMITTING, Stage.WAKING)
+            return replace(life, hold=event.reason) if waits else life
         case ev.Admitted():
             return replace(life, stage=Stage.ADMITTED) if life.stage is Stage.ADMITTING else life
         case ev.Spawned():
@@ -92,7 +97,9 @@ def _absorb(life: Life, event: ev.LifeEvent, now: float, chance: float, policy: 
                 return life
             return replace(life, stage=Stage.DEGRADED, health=event.reason, stalled=True)
         case ev.GivenUp():
-            return replace(life, given_up=True) if life.stalled else life
+            return replace(life, given_up=ExitCause.STALLED) if life.stalled else life
+        case ev.Answered() | ev.FellAsleep() | ev.Woken() | ev.SleepFailed():
+            return sleeping.absorb(life, event, now)
         case ev.Exited():
             return _absorb_exit(life, event, now)
         case ev.Releasing():
@@ -133,7 +140,7 @@ def _absorb_spawned(life: Life, event: ev.Spawned, now: float) -> Life:
         stop_grace_s=event.stop_grace_s,
         inputs=event.inputs,
     )
-    history = replace(life.history, ready=None, ready_since=None)
+    history = replace(life.history, ready=None, ready_since=None, slept=None)
     return replace(life, stage=Stage.STARTING, asked=None, run=run, history=history)
 
 
@@ -151,6 +158,9 @@ def _absorb_adopted(life: Life, event: ev.Adopted, now: float) -> Life:
         ready_since=life.history.ready_since if served else None,
         phase=Phase.READY if served else Phase.SPAWNED,
     )
+    slept = life.history.slept
+    if served and slept is not None and slept.incarnation == event.incarnation:
+        return replace(life, stage=Stage.ASLEEP, run=run)
     return replace(life, stage=Stage.ADOPTED if served else Stage.STARTING, run=run)
 
 
@@ -175,7 +185,7 @@ def _absorb_movement(life: Life, event: ev.Moved | ev.Frozen, now: float) -> Lif
 
 def _absorb_probe(life: Life, event: ev.ProbeOk | ev.ProbeFailed, now: float, policy: LifePolicy) -> Life:
     run = life.run
-    if life.stage not in RUNNING or run is None or life.stalled:
+    if life.stage not in RUNNING - SLEEPY or run is None or life.stalled:
         return life
     if isinstance(event, ev.ProbeFailed):
         if life.stage is Stage.STARTING:
@@ -219,7 +229,7 @@ def _absorb_exit(life: Life, event: ev.Exited, now: float) -> Life:
         health=NO_REASON,
         health_failures=0,
         stalled=False,
-        given_up=False,
+        given_up=None,
     )
 
 
@@ -298,7 +308,8 @@ def _converge_running(life: Life, now: float, policy: LifePolicy, effects: list[
     run = life.run
     assert run is not None
     fault: ExitCause | None = None
-    if not life.wanted:
+    may_sleep = life.sleeps and (life.stage in _MAY_SLEEP or life.given_up is not None)
+    if not life.wanted and not may_sleep:
         reason = Reason(code=_why_unwanted(life))
     elif not run.launch.serves(life.desired):
         same = replace(run.launch, restart=life.desired.restart).serves(life.desired)
@@ -309,10 +320,10 @@ def _converge_running(life: Life, now: float, policy: LifePolicy, effects: list[
         params: dict[str, str | int | float] = {"seconds": round(now - run.spawned_at), "phase": run.phase}
         reason = Reason(code=ReasonCode.START_DEADLINE, params=params)
         fault = ExitCause.START_TIMEOUT
-    elif life.given_up:
-        reason, fault = life.health, ExitCause.STALLED
+    elif life.given_up is not None:
+        reason, fault = life.health, life.given_up
     else:
-        return life
+        return sleeping.converge(life, effects)
     grace_s = run.stop_grace_s
     if life.stage is Stage.STARTING:
         grace_s = min(grace_s, policy.loading_grace_s)
@@ -325,7 +336,7 @@ def _converge_running(life: Life, now: float, policy: LifePolicy, effects: list[
 
 
 def _why_unwanted(life: Life) -> ReasonCode:
-    if life.removed:
+    if life.removed or life.sleeps:
         return ReasonCode.REMOVED
     return ReasonCode.AGENT_STOPS if life.halted else ReasonCode.HELD
 

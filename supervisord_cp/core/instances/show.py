@@ -21,6 +21,9 @@ _STATES: Final[Mapping[Stage, InstanceState]] = {
     Stage.ADOPTED: InstanceState.UNKNOWN,
     Stage.READY: InstanceState.READY,
     Stage.DEGRADED: InstanceState.DEGRADED,
+    Stage.FALLING_ASLEEP: InstanceState.SLEEPING,
+    Stage.ASLEEP: InstanceState.SLEEPING,
+    Stage.WAKING: InstanceState.STARTING,
     Stage.STOPPING: InstanceState.STOPPING,
     Stage.CRASHED: InstanceState.CRASHED,
     Stage.BACKOFF: InstanceState.BACKOFF,
@@ -43,6 +46,12 @@ def shown(life: Life, now: float, policy: LifePolicy = DEFAULT_POLICY) -> tuple[
             return state, life.hold
         case Stage.DEGRADED:
             return state, life.health
+        case Stage.FALLING_ASLEEP:
+            return state, Reason(code=ReasonCode.FALLING_ASLEEP)
+        case Stage.WAKING if life.hold != NO_REASON:
+            return InstanceState.GATED, life.hold
+        case Stage.WAKING:
+            return state, Reason(code=ReasonCode.WAKING)
         case Stage.STOPPING if life.stopping is not None:
             if now >= life.stopping.since + life.stopping.grace_s + policy.unkillable_after_s:
                 pid = life.run.pid if life.run is not None else None
@@ -82,6 +91,7 @@ def status_of(
     load: EngineLoad | None = None,
     eta_s: float | None = None,
     starting: Reason = NO_REASON,
+    can_sleep: bool = False,
     policy: LifePolicy = DEFAULT_POLICY,
 ) -> InstanceStatus:
     """The status that the agent reports. `eta_s` and `starting` are of a start under way: when it will be
@@ -114,6 +124,7 @@ def status_of(
         served_names=desired.spec.served_names,
         max_concurrency=desired.max_concurrency,
         listed=life.listed,
+        can_sleep=can_sleep and running is not None,
     )
 
 

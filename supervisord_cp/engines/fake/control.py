@@ -30,17 +30,17 @@ class Control:
                 400, "1 validation error:\n  level must be 0, 1 or 2", "Bad Request", "query.level"
             )
         self._service.engine.pause(_mode(request))
-        self._service.engine.sleep_level = int(level)
+        self._service.engine.sleep(int(level))
         return json_reply({"status": "sleeping", "level": int(level)})
 
     async def wake_up(self, request: Request) -> Reply:
-        self._service.engine.sleep_level = None
-        self._service.engine.resume()
         tags = [request.query["tags"]] if "tags" in request.query else None
-        return json_reply({"status": "awake", "tags": tags})
+        awake = self._service.engine.wake_up(tags)
+        return json_reply({"status": "awake" if awake else "sleeping", "tags": tags})
 
     async def is_sleeping(self, request: Request) -> Reply:
-        return json_reply({"is_sleeping": self._service.engine.sleep_level is not None})
+        engine = self._service.engine
+        return json_reply({"is_sleeping": engine.paused or engine.sleep_level is not None})
 
     async def pause(self, request: Request) -> Reply:
         self._service.engine.pause(_mode(request))
@@ -68,6 +68,8 @@ class Control:
             raise ApiError(400, "Missing 'method' in request body", "Bad Request")
         if not str(method).isidentifier():
             raise ApiError(500, f"Call to collective_rpc method failed: {method!r}", "InternalServerError")
+        if method == "reload_weights":
+            self._service.engine.reload_weights()
         return json_reply({"results": [None] * self._service.options.workers})
 
     async def server_info(self, request: Request) -> Reply:

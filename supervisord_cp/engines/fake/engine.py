@@ -7,7 +7,7 @@ sequence of the batch one token, which its consumer reads with `async for`.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from supervisord_cp.engines.fake.faults import Faults
@@ -127,6 +127,10 @@ class Engine:
         self.scheduler: Final = Scheduler(limits)
         self.telemetry: Final = Telemetry()
         self.sleep_level: int | None = None
+        self.weights = True
+        """Whether they are what was loaded; level 2 discards them, and the memory that it gets back holds
+        anything until they are loaded again."""
+        self._discarded: set[str] = set()
         self.dead = False
         self.draining = False
         """New sequences end at once with `abort`."""
@@ -158,7 +162,7 @@ class Engine:
         self._check_admission(len(work.prompt_ids))
         prefix = prefix_of(work.prompt_ids, self.scheduler.limits.block_size, work.salt)
         job = Job(prompt_tokens=max(1, len(work.prompt_ids)), prefix=prefix, priority=work.priority)
-        generation = Generation(work, job, _now())
+        generation = Generation(work if self.weights else _garbled(work), job, _now())
         if self.draining:
             generation.ended = True
             generation.push(Delta("", (), "abort"))
@@ -195,6 +199,29 @@ class Engine:
         self.scheduler.admitting = True
         self._frozen = False
         self.touch()
+
+    def sleep(self, level: int) -> None:
+        """Give back memory; computing was paused before."""
+        self.sleep_level = level
+        self._discarded = {"weights", "kv_cache"} if level else set()
+        if level:
+            self.scheduler.cache.clear()
+        self.weights = self.weights and level < 2
+
+    def wake_up(self, tags: list[str] | None) -> bool:
+        """Take memory again, all of it or what the tags say; whether all of it is back, and it computes."""
+        self._discarded -= self._discarded if tags is None else set(tags)
+        if self._discarded:
+            return False
+        if self.sleep_level is not None and self._faults.knobs.wake_garbled:
+            self.weights = False
+        self.sleep_level = None
+        self.resume()
+        return True
+
+    def reload_weights(self) -> None:
+        """Load them from disk."""
+        self.weights = True
 
     def die(self) -> None:
         """Fail everything in flight and everything to come."""
@@ -276,6 +303,11 @@ class Engine:
         self.telemetry.observe("request_params_max_tokens", generation.work.max_tokens)
         self.telemetry.observe("request_num_preemptions", job.preemptions)
         self.telemetry.finish(reason, generation.times, job.generated, _now())
+
+
+def _garbled(work: Work) -> Work:
+    """What is computed with weights that are not there: the answer to something else."""
+    return replace(work, prompt=work.prompt[::-1] + "?")
 
 
 def step_seconds(step: Step, knobs: Knobs) -> float:

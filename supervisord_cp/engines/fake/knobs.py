@@ -68,6 +68,7 @@ class Knobs:
     escape: str = _knob("none", "none", "setsid", "double_fork")
 
     hang: bool = _knob(False, live=True)
+    wake_garbled: bool = _knob(False, live=True)
     fail_first: int = _knob(0, live=True)
     fail_status: int = _knob(500, live=True)
     die_after_tokens: int | None = _knob(None, live=True)
