@@ -131,6 +131,7 @@ AT_ONCE = {
     ExitCause.KEEPER_LOST,
     ExitCause.START_TIMEOUT,
     ExitCause.STALLED,
+    ExitCause.SLEEP_MODE,
     ExitCause.COLLECTIVE_HANG,
     ExitCause.UNKNOWN,
 }
