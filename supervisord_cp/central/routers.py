@@ -11,7 +11,7 @@ from supervisord_cp.clock import Clock
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import Incarnation, InstanceId, NodeName, Value
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedDeployment, RoutedInstance, diff
-from supervisord_cp.model.router import RouterReport
+from supervisord_cp.model.router import OutOfRotation, RouterReport
 from supervisord_cp.model.signal import NamedResult
 from supervisord_cp.wire.messages import Delta, EngineKeys, Message, Queries, Snapshot
 
@@ -175,6 +175,14 @@ class Routers:
         for view in self.views.values():
             if view.connected or now - view.heard_at < LIVE_S:
                 yield view.report or RouterReport(router=view.id)
+
+    def ejections(self, now: float) -> dict[Incarnation, list[tuple[str, OutOfRotation]]]:
+        """What live routers have put out of rotation by themselves, with the router's id."""
+        found: dict[Incarnation, list[tuple[str, OutOfRotation]]] = {}
+        for report in self.live_reports(now):
+            for out in report.rotation:
+                found.setdefault(out.incarnation, []).append((report.router, out))
+        return found
 
     def serving(self, address: str) -> int | None:
         """The pid of the connected router that serves an address (`HOST:PORT`), if one does."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from supervisord_cp.central import fleet
+from supervisord_cp.central import ejections, fleet
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.scale_view import configured
 from supervisord_cp.model.assignment import Assignment
@@ -28,6 +28,11 @@ def instances(controller: Controller) -> list[Json]:
         for item in controller.routers.instances()
         if item.static
     ]
+    now = controller.clock.now()
+    found = controller.routers.ejections(now)
+    live = sum(1 for _ in controller.routers.live_reports(now))
+    for item in out:
+        item |= ejections.added(item["message"], found.get(item["incarnation"], ()), live)
     return sorted(out, key=lambda item: _natural(str(item["id"])))
 
 
@@ -354,7 +359,7 @@ def _problems(
             yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why})"
     for item in all_instances:
         if item["state"] in (InstanceState.CRASHED, InstanceState.BACKOFF, InstanceState.DEGRADED) or (
-            item["static"] and not item["ready"]
+            item["ejected"] or (item["static"] and not item["ready"])
         ):
             yield f"{item['id']}: {item['state']}" + (f" ({item['message']})" if item["message"] else "")
 

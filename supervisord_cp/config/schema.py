@@ -99,6 +99,14 @@ class RouterConfig(Value, frozen=True, kw_only=True):
     """How long a client may take to send its request's head, and between two pieces of its body."""
     idle_timeout_s: Timeout = 75.0
     """How long an idle client connection is kept."""
+    eject_failures: Count = 3
+    """Failed answers in a row (broken streams, errors of the engine) that put an instance out; 0 = never."""
+    eject_latency_factor: Annotated[float, Meta(ge=0)] = 4.0
+    """How much slower than its deployment's others an instance must be to be put out; 0 = never."""
+    eject_s: Timeout = 10.0
+    """How long such an instance stays out the first time; each further time is twice as long."""
+    warmup_s: Seconds = 30.0
+    """How long a new instance gets less than its share of the work, growing evenly."""
     rate_limit_rps: Annotated[float, Meta(ge=0)] = 0.0
     """Requests per second of one API key (of one client address without keys); 0 = no limit."""
     tls_cert: Path | None = None

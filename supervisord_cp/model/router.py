@@ -24,6 +24,22 @@ class DeploymentDemand(Value, frozen=True, kw_only=True):
     failed_total: int = 0
 
 
+class OutOfRotation(Value, frozen=True, kw_only=True):
+    """An incarnation to which a router sends nothing, or single requests on trial."""
+
+    incarnation: Incarnation
+    cause: str
+    """`connection`, `failures` or `latency`."""
+    why: str = ""
+    for_s: float = 0.0
+    """Since it went out."""
+    times: int = 1
+    """How often, without a calm time in between."""
+    on_trial: bool = False
+    trials_left: int = 1
+    """Requests that must go well before it is in rotation again."""
+
+
 class PolicyHealth(Value, frozen=True, kw_only=True):
     """One policy as a router uses it. Totals count since the router started."""
 
@@ -63,7 +79,9 @@ class RouterReport(Value, frozen=True, kw_only=True):
     leases: tuple[LeaseCount, ...] = ()
     demand: tuple[DeploymentDemand, ...] = ()
     ejected: tuple[Incarnation, ...] = ()
-    """Incarnations it has found dead by itself."""
+    """Incarnations that it has put out of rotation by itself."""
+    rotation: tuple[OutOfRotation, ...] = ()
+    """The same, and why."""
     pid: int = 0
     api_url: str = ""
     policies: tuple[PolicyHealth, ...] = ()

@@ -165,7 +165,15 @@ SHADOW_DECISIONS: Final = counter(
     "agreed",
 )
 CONNECTIONS: Final = gauge("router_connections", "Open client connections.")
-EJECTED: Final = gauge("router_ejected_instances", "Instances that this router found dead.")
+EJECTED: Final = gauge(
+    "router_ejected_instances", "Instances that this router has out of rotation, or on trial."
+)
+INSTANCE_EJECTED: Final = gauge(
+    "instance_ejected", "1 while it is one of them.", "deployment", "instance_id", "cause"
+)
+EJECTIONS: Final = counter(
+    "ejections", "Instances put out: for connection, failures or latency.", "deployment", "cause"
+)
 SNAPSHOT: Final = gauge("router_snapshot_version", "The snapshot of the fleet in use.")
 
 ROUTER: Final[tuple[MetricSpec, ...]] = (
@@ -186,6 +194,8 @@ ROUTER: Final[tuple[MetricSpec, ...]] = (
     SHADOW_DECISIONS,
     CONNECTIONS,
     EJECTED,
+    INSTANCE_EJECTED,
+    EJECTIONS,
     SNAPSHOT,
 )
 

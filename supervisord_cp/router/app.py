@@ -71,7 +71,7 @@ class _Router:
         )
         self._policies.attach(self._dispatcher)
         self._listener = Listener(self._dispatcher, config.router)
-        self._health = HealthChecks(self._dispatcher, self._restored)
+        self._health = HealthChecks(self._dispatcher)
         self._memory = Memory(config.central.state_dir / "router" / "fleet.json")
         self._follower: Follower | None = None
         self._stop = asyncio.Event()
@@ -134,9 +134,9 @@ class _Router:
         if self._follower is not None:
             self._follower.report_soon()
 
-    def _restored(self, account: Account) -> None:
-        log.info("%s answers again", account.instance.id)
-        self._tell("router.restored", account, "answers again", Severity.INFO)
+    def restored(self, account: Account) -> None:
+        log.info("%s is in rotation again", account.instance.id)
+        self._tell("router.restored", account, "in rotation again", Severity.INFO)
 
     def _tell(self, kind: str, account: Account, message: str, severity: Severity) -> None:
         instance = account.instance

@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from supervisord_cp.config.schema import RouterConfig
+from supervisord_cp.core.routing.ejection import Cause
 from supervisord_cp.core.routing.estimate import Usage
 from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
@@ -29,9 +30,10 @@ from supervisord_cp.router.answers import reject
 from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.fleet import Fleet
-from supervisord_cp.router.flow import CLIENT_GONE, SWITCHING, Flow
+from supervisord_cp.router.flow import SWITCHING, Flow
 from supervisord_cp.router.http1.head import RequestHead
 from supervisord_cp.router.intake import RESPONSES, Home, StoredResponses, check_path, given_id, take
+from supervisord_cp.router.judge import CLIENT_GONE, Judge, Watcher
 from supervisord_cp.router.metrics import RouterMetrics
 from supervisord_cp.router.outgoing import Credentials
 from supervisord_cp.router.placement import Placement
@@ -48,20 +50,6 @@ _RETRY_AFTER: Final = frozenset(
 )
 _STORED_ID: Final = re.compile(rb'"id"\s*:\s*"(resp_[\w.:\-]{1,128})"')
 """In the first bytes of an answer to `/v1/responses`."""
-
-
-class Watcher(Protocol):
-    """Who is told what happens to instances."""
-
-    def ejected(self, account: Account, why: str) -> None: ...
-
-    def doubted(self, account: Account, told: Callable[[str], None]) -> None:
-        """It answered as a dying engine does: ask it, and tell why it is not healthy ("": it is)."""
-        ...
-
-    def released(self, account: Account) -> None:
-        """A draining instance has no request of ours left."""
-        ...
 
 
 class Dispatcher:
@@ -89,6 +77,8 @@ class Dispatcher:
         self.fleet = Fleet(
             queue_requests=config.queue_requests,
             queue_bytes=config.queue_bytes,
+            eject_s=config.eject_s,
+            warmup_s=config.warmup_s,
             rng=rng,
             binder=binder or Binder(),
             here=here,
@@ -106,6 +96,7 @@ class Dispatcher:
         self._call_later = call_later
         self._created = created
         self._watcher = watcher
+        self._judge = Judge(config, self.fleet, self.pools, self.metrics, watcher)
         self._placement = Placement(config, self.fleet, self.metrics, self._reject)
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(6).hex()
@@ -150,7 +141,7 @@ class Dispatcher:
         flow.pin = taken.pin
         lane.arrived(flow, now)
         self._flows.add(flow)
-        self._budget.earn()
+        self._budget.earn(flow.tokens)
         if taken.request.deadline_ms is not None:
             flow.expiry = self._call_later(taken.request.deadline_ms / 1000, partial(self._too_late, flow))
         self._placement.place(flow, now)
@@ -186,17 +177,13 @@ class Dispatcher:
         self.credentials.replace(keys)
 
     def eject(self, account: Account, why: str) -> None:
-        """Send nothing more to an incarnation until it answers again."""
-        if self.fleet.eject(account, self.clock()):
-            self.pools.drop(account.incarnation)
-            self._watcher.ejected(account, why)
+        """It does not answer: send nothing more to it until it does, and has shown that it is well."""
+        self._judge.eject(account, Cause.CONNECTION, why, self.clock())
 
-    def restore(self, incarnation: Incarnation) -> Account | None:
-        """An ejected incarnation answers again. Its account, when it was out."""
-        account = self.fleet.restore(incarnation, self.clock())
-        if account is not None:
+    def try_out(self, incarnation: Incarnation) -> None:
+        """An ejected incarnation answers again: requests may show whether it is well."""
+        if self.fleet.try_out(incarnation, self.clock()) is not None:
             self.pump_all()
-        return account
 
     def pump_all(self) -> None:
         """Send out what waits wherever there is room now."""
@@ -210,6 +197,7 @@ class Dispatcher:
         for lane in self.fleet.waiting():
             self._placement.expire(lane, now)
             self._placement.pump(lane, now)
+        self._judge.tick(now)
         self.pools.sweep()
 
     def refresh_keys(self) -> None:
@@ -247,7 +235,13 @@ class Dispatcher:
         flow.lane.done(flow.request, account, outcome, now)
         died = not self.fleet.ejections.revived(account.incarnation)
         if not may_retry(
-            miss, losses=flow.losses, refusals=flow.refusals, died=died, budget=self._budget, now=now
+            miss,
+            losses=flow.losses,
+            refusals=flow.refusals,
+            died=died,
+            work=flow.tokens,
+            budget=self._budget,
+            now=now,
         ):
             self._reject(flow, RejectReason.UPSTREAM_LOST, f"The engine was lost: {why}.")
             return
@@ -267,11 +261,13 @@ class Dispatcher:
         now = self.clock()
         account = flow.account
         assert account is not None
+        flow.first_byte_at = now
         figures = self.metrics.of(flow.request.deployment)
         figures.first_byte.observe(now - flow.arrived_at)
         figures.overhead.observe(max(0.0, flow.dispatched_at - flow.arrived_at - flow.waited_s))
         if account.ceiling is not None and status < 500:
             account.accepted(now)
+        self._judge.began(flow, account, now)
         if flow.request.path == RESPONSES and (stored := _STORED_ID.search(data)) is not None:
             home = Home(deployment=flow.request.deployment, incarnation=account.incarnation)
             self._stored.remember(stored[1].decode(), home)
@@ -305,6 +301,8 @@ class Dispatcher:
         figures.cut += flow.cut
         if flow.account is not None:
             self._released(flow.account)
+            if flow.first_byte_at:
+                self._judge.ended(flow, flow.account, usage, now)
             if flow.started:
                 self._tell_done(flow, usage, now, good=good)
         if lane.line:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from supervisord_cp.core.routing.ejection import Ejections
+from supervisord_cp.core.routing.ejection import Cause, Ejections, may_eject
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.lane_policies import Here, LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
@@ -13,7 +13,7 @@ from supervisord_cp.core.routing.queue import WaitingLine
 from supervisord_cp.core.routing.table import RoutingTable, index
 from supervisord_cp.model.base import DeploymentName, Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot, RoutedDeployment
-from supervisord_cp.model.router import LeaseCount
+from supervisord_cp.model.router import LeaseCount, OutOfRotation
 from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.plugin_host.registry import Registry
 from supervisord_cp.policy.context import NO_RESULTS, QueryResults
@@ -32,19 +32,22 @@ class Fleet:
         *,
         queue_requests: int,
         queue_bytes: int,
+        eject_s: float = 10.0,
+        warmup_s: float = 0.0,
         rng: Random,
         binder: Binder,
         here: Here = Here(),  # noqa: B008  # a constant
     ) -> None:
         self.table = RoutingTable()
         self.ledger = Ledger()
-        self.ejections = Ejections()
+        self.ejections: Final = Ejections(eject_s)
         self.lanes: dict[DeploymentName, Lane[Flow]] = {}
         self.known = False
         """Whether there has been a snapshot."""
         self.binder: Final = binder
         self._queue_requests = queue_requests
         self._queue_bytes = queue_bytes
+        self._warmup_s = warmup_s
         self._rng = rng
         self._here = here
         self._queries = NO_RESULTS
@@ -84,22 +87,36 @@ class Fleet:
         """The deployment, when there is one only."""
         return next(iter(self.lanes.values())) if len(self.lanes) == 1 else None
 
-    def eject(self, account: Account, now: float) -> bool:
-        """Send nothing more to an incarnation. False when it was out already, or is gone."""
+    def eject(self, account: Account, cause: Cause, why: str, now: float) -> bool:
+        """Send nothing more to an incarnation. False when it was out already, is gone, or enough are out."""
         if account.incarnation not in self.table.incarnations():
             return False
-        if not self.ejections.eject(account.incarnation, now):
+        lane = self.lanes.get(account.instance.deployment)
+        if lane is not None:
+            others = [a for a in lane.rotation.routable if a is not account]
+            out = sum(a.incarnation in self.ejections for a in others)
+            if not may_eject(cause, len(lane.rotation.routable), out):
+                return False
+        if not self.ejections.eject(account.incarnation, now, cause, why):
             return False
+        account.vitals.forget()
         self._refresh(account.instance.deployment, now)
         return True
 
-    def restore(self, incarnation: Incarnation, now: float) -> Account | None:
-        """It answers again. Its account, when it was out."""
+    def try_out(self, incarnation: Incarnation, now: float) -> Account | None:
+        """It says that it is well: its account, when it is on trial from now on."""
         account = self.ledger.get(incarnation)
-        if not self.ejections.restore(incarnation) or account is None:
+        if not self.ejections.try_out(incarnation, now) or account is None:
             return None
         self._refresh(account.instance.deployment, now)
         return account
+
+    def passed(self, account: Account, now: float) -> bool:
+        """A request has shown that it is well. True when it is in rotation again."""
+        if not self.ejections.passed(account.incarnation, now):
+            return False
+        self._refresh(account.instance.deployment, now)
+        return True
 
     def to_probe(self, now: float) -> list[Account]:
         """Ejected incarnations to be tried now."""
@@ -112,6 +129,21 @@ class Fleet:
             LeaseCount(incarnation=account.incarnation, requests=account.inflight, tokens=account.tokens)
             for account in self.ledger.accounts()
             if account.inflight
+        )
+
+    def out_of_rotation(self, now: float) -> tuple[OutOfRotation, ...]:
+        """What is out or on trial, and why."""
+        return tuple(
+            OutOfRotation(
+                incarnation=out.incarnation,
+                cause=out.cause,
+                why=out.why,
+                for_s=round(now - out.since, 1),
+                times=out.times,
+                on_trial=out.on_trial,
+                trials_left=out.trials_left,
+            )
+            for out in self.ejections.all()
         )
 
     def waiting(self) -> "Iterable[Lane[Flow]]":
@@ -129,7 +161,8 @@ class Fleet:
         version = self.binder.version(deployment)
         if lane is None:
             line: WaitingLine[Flow] = WaitingLine(most=self._queue_requests, most_bytes=self._queue_bytes)
-            lane = Lane(deployment, self._policies(deployment), line, self._rng, self._here)
+            policies = self._policies(deployment)
+            lane = Lane(deployment, policies, line, self._rng, self._here, warmup_s=self._warmup_s)
             lane.queries = self._queries
         elif version != self._bound.get(deployment.name):
             lane.use(self._policies(deployment), now)

@@ -16,14 +16,13 @@ from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.held import Held, begins_with_error
 from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import ResponseHead
+from supervisord_cp.router.judge import CLIENT_GONE
 from supervisord_cp.router.outgoing import upstream_message
 from supervisord_cp.router.upstream import UpstreamConnection
 
 SWITCHING: Final = 101
 _FAILED: Final = 500
 _FULL: Final = 503
-CLIENT_GONE: Final = 499
-"""Counted for clients that left before the answer was complete."""
 
 
 class Flow:
@@ -44,6 +43,7 @@ class Flow:
         "account",
         "arrived_at",
         "body_bytes",
+        "broke",
         "choices",
         "cut",
         "decode",
@@ -51,7 +51,9 @@ class Flow:
         "events",
         "exchange",
         "expiry",
+        "first_byte_at",
         "first_wait_at",
+        "held_back",
         "id",
         "is_over",
         "lane",
@@ -60,6 +62,7 @@ class Flow:
         "refusals",
         "request",
         "status",
+        "trial",
         "waited_s",
     )
 
@@ -79,11 +82,19 @@ class Flow:
         self.first_wait_at = 0.0
         self.waited_s = 0.0
         self.dispatched_at = 0.0
+        self.first_byte_at = 0.0
+        """0 until an engine's answer begins."""
         self.losses = 0
         self.refusals = 0
         self.status = 0
         self.cut = False
         """Whether the answer broke off after it had begun, or ended in an error event."""
+        self.broke = False
+        """Whether it was the engine that did so."""
+        self.held_back = False
+        """Whether the client was too slow for the engine at any time."""
+        self.trial = False
+        """Whether it was sent to an instance on trial."""
         self.events = 0
         self.account: Account | None = None
         self.expiry: Callable[[], None] | None = None
@@ -136,6 +147,7 @@ class Flow:
         """Send the request to an instance."""
         self.account = account
         self.dispatched_at = now
+        self.trial = account.on_trial
         self._lease = account.open(self.request.prompt_tokens, self.decode)
         self.lane.dispatched(self.request, account, now)
         connection = self._host.pools.take(account)
@@ -194,7 +206,12 @@ class Flow:
             return
         self._upstream = connection
         message = upstream_message(
-            self.exchange, connection.endpoint, self._host.credentials, account, self._id_line
+            self.exchange,
+            connection.endpoint,
+            self._host.credentials,
+            account,
+            self._id_line,
+            self._left_ms(),
         )
         connection.send(self, message, bodiless=self.exchange.head.method == b"HEAD")
 
@@ -248,13 +265,14 @@ class Flow:
         if self._answer is not None:
             self._start(self._answer, b"")
         if self.events and self.tail.failed():
-            self.cut = True
+            self.cut = self.broke = True
         self.exchange.end()
         self._finish()
 
     def answer_lost(self, why: str, *, stale: bool) -> None:
         self._upstream = None
         if self.started:
+            self.broke = True
             self.cut_off()
         else:
             self._answer = self._tail = self._held = None
@@ -263,6 +281,7 @@ class Flow:
     def answer_invalid(self, why: str) -> None:
         self._upstream = None
         if self.started:
+            self.broke = True
             self.cut_off()
         else:
             self._host.invalid(self, why)
@@ -284,6 +303,7 @@ class Flow:
             self._finish()
 
     def client_slow(self) -> None:
+        self.held_back = True
         if self._upstream is not None:
             self._upstream.hold_reading(True)
 
@@ -296,6 +316,13 @@ class Flow:
             self._upstream.write(data)
 
     # --- inside
+
+    def _left_ms(self) -> int | None:
+        """Of the client's deadline."""
+        deadline_ms = self.request.deadline_ms
+        if deadline_ms is None:
+            return None
+        return max(0, deadline_ms - int(1000 * (self._host.clock() - self.arrived_at)))
 
     def _holds_back(self, data: bytes) -> bool:
         """Whether the beginning of the answer is kept until it is known what to think of it."""

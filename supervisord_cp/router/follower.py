@@ -193,6 +193,7 @@ class Follower:
                     leases=fleet.leases(),
                     demand=tuple(lane.demand() for lane in fleet.lanes.values()),
                     ejected=fleet.ejections.incarnations,
+                    rotation=fleet.out_of_rotation(self._dispatcher.clock()),
                     pid=os.getpid(),
                     api_url=self._api_url,
                     policies=() if self._policies is None else self._policies.health(),

@@ -22,9 +22,8 @@ _REQUEST: Final = b"GET %b/health HTTP/1.1\r\n%bconnection: close\r\n\r\n"
 class HealthChecks:
     """Probes run beside the requests; each incarnation has one at a time."""
 
-    def __init__(self, dispatcher: Dispatcher, on_restored: Callable[[Account], None]) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._on_restored = on_restored
         self._running: dict[Incarnation, asyncio.Task[None]] = {}
         self._waiting: dict[Incarnation, list[Callable[[str], None]]] = {}
 
@@ -59,8 +58,8 @@ class HealthChecks:
             del self._running[account.incarnation]
         if why:
             self._dispatcher.eject(account, why)
-        elif (restored := self._dispatcher.restore(account.incarnation)) is not None:
-            self._on_restored(restored)
+        else:
+            self._dispatcher.try_out(account.incarnation)
         for told in self._waiting.pop(account.incarnation, ()):
             told(why)
 

@@ -65,6 +65,8 @@ class RouterMetrics:
         self._deployments: dict[str, DeploymentFigures] = {}
         self.rejected: dict[str, int] = {}
         self.retries: dict[str, int] = {}
+        self.ejections: dict[tuple[str, str], int] = {}
+        """By deployment and cause."""
         self.connections = 0
 
     def of(self, deployment: DeploymentName | str) -> DeploymentFigures:
@@ -81,6 +83,10 @@ class RouterMetrics:
     def retry(self, reason: str) -> None:
         """Count a request that is sent again."""
         self.retries[reason] = self.retries.get(reason, 0) + 1
+
+    def ejected(self, deployment: DeploymentName, cause: str) -> None:
+        """Count an instance that went out of rotation."""
+        self.ejections[deployment, cause] = self.ejections.get((deployment, cause), 0) + 1
 
     def render(self, fleet: Fleet) -> str:
         """Prometheus text."""
@@ -103,6 +109,11 @@ class RouterMetrics:
         lines += _metric(catalog.STREAMS_CUT, cut)
         retries = {_labels(reason=reason): count for reason, count in self.retries.items()}
         lines += _metric(catalog.RETRIES, retries)
+        ejections = {
+            _labels(deployment=deployment, cause=cause): count
+            for (deployment, cause), count in self.ejections.items()
+        }
+        lines += _metric(catalog.EJECTIONS, ejections)
         rejected = {_labels(reason=reason): count for reason, count in self.rejected.items()}
         lines += _metric(catalog.REJECTED, rejected)
 
@@ -134,6 +145,14 @@ def _gauges(lines: list[str], fleet: Fleet) -> None:
     }
     lines += _metric(catalog.BOOKED_TOKENS, booked)
     lines += _metric(catalog.EJECTED, {"": len(fleet.ejections.incarnations)})
+    out = {
+        _labels(
+            deployment=account.instance.deployment, instance_id=account.instance.id, cause=ejected.cause
+        ): 1
+        for ejected in fleet.ejections.all()
+        if (account := fleet.ledger.get(ejected.incarnation)) is not None
+    }
+    lines += _metric(catalog.INSTANCE_EJECTED, out)
     lines += _metric(catalog.SNAPSHOT, {"": fleet.table.version})
 
 

@@ -53,9 +53,17 @@ class Credentials:
 
 
 def upstream_message(
-    exchange: Exchange, endpoint: Endpoint, credentials: Credentials, account: Account, id_line: bytes
+    exchange: Exchange,
+    endpoint: Endpoint,
+    credentials: Credentials,
+    account: Account,
+    id_line: bytes,
+    left_ms: int | None = None,
 ) -> list[bytes]:
-    """The request as it is written to an engine, in one piece or, when its body is large, in two."""
+    """The request as it is written to an engine, in one piece or, when its body is large, in two.
+
+    `left_ms` is what is left of the client's deadline.
+    """
     head, body = exchange.head, exchange.body
     pieces = [
         head.method,
@@ -68,6 +76,8 @@ def upstream_message(
         id_line,
         credentials.lines(head, account.incarnation),
     ]
+    if left_ms is not None:
+        pieces.append(b"x-deadline-ms: %d\r\n" % left_ms)
     if head.upgrade:
         pieces.append(_SWITCH)
     elif body or head.method in _WITH_BODY:

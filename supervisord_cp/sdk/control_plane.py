@@ -65,7 +65,10 @@ class ControlPlaneManager:
         self._router: EmbeddedRouter | None = None
         self._zone = zone
         self._config = RouterConfig(
-            queue_requests=queue_requests, queue_timeout_s=queue_timeout_s, hold_timeout_s=hold_timeout_s
+            queue_requests=queue_requests,
+            queue_timeout_s=queue_timeout_s,
+            hold_timeout_s=hold_timeout_s,
+            warmup_s=0.0,  # engines that are registered have been started by somebody else, and not just now
         )
         self._wanted = scheduling_policy, routing_strategy
         self._policies = choose(scheduling_policy, routing_strategy, self._adapt)

@@ -53,7 +53,7 @@ class EmbeddedRouter:
             binder=Binder(registry=policies.registry),
             here=Here(node=HERE, zone=zone),
         )
-        self._health = HealthChecks(self._dispatcher, self._restored)
+        self._health = HealthChecks(self._dispatcher)
         self._prober = Prober(all_engines()["vllm"], SystemClock(), self._changed, _probed)
         self._ticking = loop.create_task(self._tick())
 
@@ -89,13 +89,13 @@ class EmbeddedRouter:
         return sum(len(lane.line) for lane in self._dispatcher.fleet.lanes.values())
 
     def healthy(self) -> frozenset[str]:
-        """Ids of the instances that get requests, full ones included."""
-        ejected = self._dispatcher.fleet.ejections
+        """Ids of the instances that get requests, full ones and those on trial included."""
+        out = {e.incarnation for e in self._dispatcher.fleet.ejections.all() if not e.on_trial}
         return frozenset(
             instance.id
             for instances in self._dispatcher.fleet.table.instances.values()
             for instance in instances
-            if instance.routable and instance.incarnation not in ejected
+            if instance.routable and instance.incarnation not in out
         )
 
     def active(self) -> dict[str, int]:
@@ -126,10 +126,10 @@ class EmbeddedRouter:
     def released(self, account: Account) -> None:
         pass
 
-    # --- inside
+    def restored(self, account: Account) -> None:
+        log.info("%s is in rotation again", account.instance.id)
 
-    def _restored(self, account: Account) -> None:
-        log.info("%s answers again", account.instance.id)
+    # --- inside
 
     def _changed(self, part: FleetPart) -> None:
         self._probed = part.instances

@@ -12,7 +12,7 @@ from supervisord_cp.model.fleet import FleetSnapshot, RoutedInstance, apply_delt
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import DesiredNode, RunState
 from supervisord_cp.model.node import NodeInventory, NodeReport
-from supervisord_cp.model.router import LeaseCount, RouterReport
+from supervisord_cp.model.router import LeaseCount, OutOfRotation, RouterReport
 from supervisord_cp.model.signal import NamedResult
 from supervisord_cp.wire import messages as m
 from tests.fakes.store import FakeStore
@@ -104,6 +104,7 @@ class FakeRouter:
         self.name = name
         self.snapshot: FleetSnapshot | None = None
         self.leases: dict[str, int] = {}
+        self.rotation: tuple[OutOfRotation, ...] = ()
         self.keys: dict[str, str] = {}
         self.queries: dict[str, NamedResult] = {}
         self.received: list[m.Message] = []
@@ -134,6 +135,7 @@ class FakeRouter:
                 leases=tuple(
                     LeaseCount(incarnation=name, requests=count) for name, count in self.leases.items()
                 ),
+                rotation=self.rotation,
             )
         )
 

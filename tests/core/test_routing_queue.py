@@ -1,4 +1,4 @@
-"""Waiting lines, retries, ejections, rate limits: bounded, and never off by one."""
+"""Waiting lines, retries, rate limits: bounded, and never off by one."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisord_cp.core.routing.ejection import FIRST_PROBE_S, PROBE_EVERY_S, Ejections
 from supervisord_cp.core.routing.queue import WaitingLine
 from supervisord_cp.core.routing.rate import MOST_CLIENTS, RateLimiter
 from supervisord_cp.core.routing.retry import (
@@ -14,11 +13,11 @@ from supervisord_cp.core.routing.retry import (
     MAX_LOSSES,
     MAX_REFUSALS,
     MOST_SAVED,
+    RATIO,
     Miss,
     RetryBudget,
     may_retry,
 )
-from supervisord_cp.model.base import Incarnation
 
 
 @dataclass(eq=False)
@@ -81,6 +80,7 @@ def verdict(miss: Miss, **more: object) -> bool:
         "losses": 0,
         "refusals": 0,
         "died": True,
+        "work": 400,
         "budget": RetryBudget(0.0),
         "now": 0.0,
     }
@@ -106,42 +106,32 @@ def test_losses_on_the_living_take_from_the_budget_and_deaths_do_not() -> None:
     budget = RetryBudget(0.0)
     deaths = [verdict(Miss.LOST, losses=1, budget=budget) for _ in range(1000)]
     assert all(deaths)
-    living = [verdict(Miss.LOST, losses=1, died=False, budget=budget) for _ in range(1000)]
-    assert sum(living) == FLOOR_PER_S
+    living = [verdict(Miss.LOST, losses=1, died=False, budget=budget, work=400) for _ in range(1000)]
+    assert sum(living) == FLOOR_PER_S / 400
 
 
-@given(requests=st.integers(0, 2000), seconds=st.floats(0, 100))
-def test_the_budget_is_a_share_of_the_requests_and_some_a_second(requests: int, seconds: float) -> None:
+def test_what_is_large_costs_more() -> None:
+    budget = RetryBudget(0.0)
+    assert budget.spend(30_000, 0.0)  # the last one may overdraw
+    assert not budget.spend(1, 0.0)
+    assert not budget.spend(1, 6.0)
+    assert budget.spend(1, 7.0)
+    assert RetryBudget(0.0).spend(10**9, 0.0)  # nothing is too large to be sent again at all
+
+
+@given(requests=st.integers(0, 200), work=st.integers(1, 5000), seconds=st.floats(0, 100))
+def test_the_budget_is_a_share_of_the_work_and_some_a_second(
+    requests: int, work: int, seconds: float
+) -> None:
     budget = RetryBudget(0.0)
     for _ in range(requests):
-        budget.earn()
+        budget.earn(work)
     spent = 0
-    while budget.spend(seconds):
-        spent += 1
-    most = min(MOST_SAVED, FLOOR_PER_S + 0.2 * requests + FLOOR_PER_S * seconds)
-    assert most - 1.5 <= spent <= most
-
-
-def test_ejections_are_probed_soon_and_then_every_second() -> None:
-    out = Ejections()
-    one, two = Incarnation("a.1"), Incarnation("b.1")
-    assert out.eject(one, 100.0)
-    assert not out.eject(one, 100.0)
-    assert one in out
-    assert out.due(100.0) == []
-    assert out.due(100.0 + FIRST_PROBE_S) == [one]
-    assert out.due(100.2) == []
-    assert out.due(100.0 + FIRST_PROBE_S + PROBE_EVERY_S) == [one]
-    assert not out.revived(one)
-    assert out.restore(one)
-    assert not out.restore(one)
-    assert out.revived(one)
-    out.eject(two, 100.0)
-    out.keep({one})
-    assert out.incarnations == ()
-    assert out.revived(one)
-    out.keep(set())
-    assert not out.revived(one)
+    while budget.spend(100, seconds):
+        spent += 100
+    earned = FLOOR_PER_S + RATIO * work * requests
+    most = min(MOST_SAVED, min(MOST_SAVED + RATIO * work, earned) + FLOOR_PER_S * seconds)
+    assert most - 1 <= spent <= most + 101
 
 
 def test_the_rate_limit_holds_over_any_second() -> None:

@@ -335,6 +335,7 @@ class Rig:
         self.config = config
         self.ejected_log: list[str] = []
         self.released_log: list[str] = []
+        self.restored_log: list[str] = []
         loop = asyncio.get_running_loop()
         self.dispatcher = Dispatcher(
             config,
@@ -349,13 +350,16 @@ class Rig:
         if policies is not None:
             policies.attach(self.dispatcher)
         self.listener = Listener(self.dispatcher, config)
-        self.health = HealthChecks(self.dispatcher, lambda account: None)
+        self.health = HealthChecks(self.dispatcher)
         self.version = 0
         self.engines: list[Engine] = []
         self.clients: list[Client] = []
 
     def ejected(self, account: Account, why: str) -> None:
         self.ejected_log.append(account.incarnation)
+
+    def restored(self, account: Account) -> None:
+        self.restored_log.append(account.incarnation)
 
     def doubted(self, account: Account, told: Callable[[str], None]) -> None:
         self.health.ask_about(account, told)

@@ -124,6 +124,23 @@ async def test_a_deadline_that_passes_in_the_middle_ends_the_work(router: Rig) -
     await until(lambda: not engine.open)
 
 
+async def test_the_engine_is_told_what_is_left_of_a_deadline(router: Rig) -> None:
+    gate = asyncio.Event()
+    engine = await router.engine(waits(gate, says({})), says({}))
+    router.serve(instance(engine, max_concurrency=1))
+    first, second = await router.client(), await router.client()
+    first.post(CHAT)
+    await until(lambda: engine.asked)
+    second.post(CHAT, headers="x-deadline-ms: 60000\r\n")
+    await until(lambda: len(router.lane().line) == 1)
+    since = router.dispatcher.clock()
+    await until(lambda: router.dispatcher.clock() - since > 0.05)
+    gate.set()
+    assert (await second.answer()).status == 200
+    assert "x-deadline-ms" not in engine.asked[0].headers
+    assert 30_000 < int(engine.asked[1].headers["x-deadline-ms"]) <= 59_950
+
+
 async def test_a_deadline_that_was_met_is_forgotten(router: Rig) -> None:
     engine = await router.engine()
     router.serve(instance(engine))

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, Final, Generic
 
+from msgspec.structs import replace
+
 from supervisord_cp.core.routing.decisions import Decisions
 from supervisord_cp.core.routing.ejection import Ejections
 from supervisord_cp.core.routing.estimate import WorkEstimate
@@ -13,6 +15,7 @@ from supervisord_cp.core.routing.leases import Account, Ledger
 from supervisord_cp.core.routing.pipeline import Choice, Pipeline
 from supervisord_cp.core.routing.queue import Item, WaitingLine
 from supervisord_cp.core.routing.rejection import RejectReason
+from supervisord_cp.core.routing.rotation import Rotation
 from supervisord_cp.core.routing.scheduled_line import ScheduledLine
 from supervisord_cp.core.routing.shadow import RouterShadow, SchedulerShadow
 from supervisord_cp.model.base import Incarnation
@@ -46,7 +49,10 @@ class Lane(Generic[Item]):
         line: WaitingLine[Item],
         rng: Random,
         here: Here = Here(),  # noqa: B008  # a constant
+        *,
+        warmup_s: float = 0.0,
     ) -> None:
+        """`warmup_s`: how long a new instance gets less than its share."""
         self.deployment = deployment
         self.policies = policies
         self.line: Final = ScheduledLine(line, policies.scheduler, _beside(policies.shadow))
@@ -64,8 +70,7 @@ class Lane(Generic[Item]):
         self._here: Final = here
         self._instances: tuple[RoutedInstance, ...] = ()
         self._accounts: dict[Incarnation, Account] = {}
-        self._routable: list[Account] = []
-        self._usable: list[Account] = []
+        self.rotation: Final = Rotation(warmup_s)
         self.needs_prefix = policies.needs_prefix
 
     def use(self, policies: LanePolicies, now: float) -> None:
@@ -86,8 +91,7 @@ class Lane(Generic[Item]):
         self._instances = tuple(instances)
         found = [account for i in instances if (account := ledger.get(i.incarnation)) is not None]
         self._accounts = {account.incarnation: account for account in found}
-        self._routable = [account for account in found if account.instance.routable]
-        self._usable = [account for account in self._routable if account.incarnation not in ejections]
+        self.rotation.refresh(found, ejections, now)
         if self.reachable is not was_reachable:
             self.changed_at = now
         for incarnation in before.keys() - self._accounts.keys():
@@ -101,18 +105,23 @@ class Lane(Generic[Item]):
     @property
     def reachable(self) -> bool:
         """Whether an instance is there that takes requests, full or not."""
-        return bool(self._usable)
+        return bool(self.rotation.usable or self.rotation.trying)
 
     def has_room(self, now: float) -> bool:
         """Whether a request could go out now."""
-        return any(account.has_room(now) for account in self._usable)
+        return any(account.has_room(now) for account in self.rotation.offered(now))
 
-    def choose(self, item: Item, now: float, *, fail_open: bool = False) -> Account | None:
+    def choose(
+        self, item: Item, now: float, *, fail_open: bool = False, may_try: bool = True
+    ) -> Account | None:
         """Where a request goes; None when no instance that may have it has room.
 
         `fail_open`: when every instance is ejected, choose among them all the same (suspect ourselves).
+        `may_try`: an instance that is on trial may have it, and does when nobody else tries it.
         """
-        accounts = self._usable or (self._routable if fail_open else self._usable)
+        accounts: Sequence[Account] = self.rotation.offered(now, may_try=may_try)
+        if fail_open and not accounts and not self.reachable:
+            accounts = self.rotation.routable
         if len(accounts) > 1 and self.line.scheduling.restricts:
             accounts = self._allowed(item, accounts, now)
         roomy = [account for account in accounts if account.has_room(now)]
@@ -125,9 +134,11 @@ class Lane(Generic[Item]):
             return roomy[0]
         context = self._context(now)
         choice = self.policies.router.choose(item.request, candidates, context)
-        self.decisions.note(item.request.id, now, choice, candidates, self.policies.router.names)
         if isinstance(self.policies.shadow, RouterShadow):
             self.policies.shadow.compare(item.request, candidates, choice.candidate, context)
+        if self.rotation.trying and self.rotation.usable:
+            choice = self._with_trial(choice)
+        self.decisions.note(item.request.id, now, choice, candidates, self.policies.router.names)
         return self._accounts[choice.candidate.instance.incarnation]
 
     def arrived(self, item: Item, now: float) -> None:
@@ -146,7 +157,8 @@ class Lane(Generic[Item]):
         item = self.line.first()
         if item is None:
             return None
-        account = self.choose(item, now)
+        may_try = not (self.rotation.trying and self.line.returned(item))
+        account = self.choose(item, now, may_try=may_try)
         if account is not None:
             return item, account
         if self.line.scheduling.restricts and self.has_room(now):
@@ -217,7 +229,7 @@ class Lane(Generic[Item]):
     def estimated_wait_s(self, now: float, ahead: int | None = None) -> float | None:
         """How long a request that joins the line now will wait, with so many before it (default: all);
         None when nobody can tell."""
-        if not self._usable:
+        if not self.reachable:
             return self.deployment.start_estimate_s
         before = len(self.line) if ahead is None else ahead
         return self.work.seconds * (before + 1) / max(1, self._slots(now))
@@ -249,6 +261,13 @@ class Lane(Generic[Item]):
         allowed = {candidate.instance.incarnation for candidate in kept}
         return [account for account in accounts if account.incarnation in allowed]
 
+    def _with_trial(self, choice: Choice) -> Choice:
+        """The same with an instance that is on trial as the pick, if the filters have left one."""
+        for candidate in choice.candidates:
+            if self._accounts[candidate.instance.incarnation].on_trial:
+                return replace(choice, candidate=candidate)
+        return choice
+
     def _forget(self, incarnation: Incarnation, now: float) -> None:
         self.policies.router.reset(incarnation, now)
         if isinstance(self.policies.shadow, RouterShadow):
@@ -263,7 +282,12 @@ class Lane(Generic[Item]):
             yield shadow.policy
 
     def _slots(self, now: float) -> int:
-        return sum(account.slots(now) for account in self._usable)
+        return sum(account.slots(now) for account in self._serving)
+
+    @property
+    def _serving(self) -> Sequence[Account]:
+        """Those that take requests; on trial only where nobody else does."""
+        return self.rotation.usable or self.rotation.trying
 
     def _context(self, now: float) -> Context[None]:
         work = self.work
@@ -292,7 +316,7 @@ class Lane(Generic[Item]):
             queued=len(self.line),
             queued_tokens=self.line.tokens,
             inflight=self.inflight,
-            slots=self._slots(now) if all(account.limited for account in self._usable) else 0,
+            slots=self._slots(now) if all(account.limited for account in self._serving) else 0,
             slo_ttft_s=None if slo_ms is None else slo_ms / 1000,
         )
 

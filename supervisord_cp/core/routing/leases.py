@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from supervisord_cp.core.routing.pressure import Ceiling
+from supervisord_cp.core.routing.vitals import Vitals
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import RoutedInstance
 from supervisord_cp.model.request import Candidate
@@ -58,6 +59,10 @@ class Account:
         "foreign",
         "instance",
         "limit",
+        "on_trial",
+        "trial",
+        "vitals",
+        "warm_since",
     )
 
     def __init__(self, instance: RoutedInstance, limit: int) -> None:
@@ -68,6 +73,13 @@ class Account:
         """What it has refused lately, as a limit of its own."""
         self.foreign = 0
         """Requests that the engine reports and this router did not send."""
+        self.vitals: Final = Vitals()
+        self.warm_since: float | None = None
+        """When it began to get requests; None before. What was there when we came began long ago."""
+        self.on_trial = False
+        """Whether requests are to show that it is well again."""
+        self.trial: Lease | None = None
+        """The one that does so now, or did last."""
         self._leases: set[Lease] = set()
         self._booked_prefill = 0
         self._booked_decode = 0
@@ -108,6 +120,11 @@ class Account:
             )
         return self._candidate
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether a request is under way that shows how it is."""
+        return self.trial is not None and self.trial.account is not None
+
     def has_room(self, now: float) -> bool:
         """Whether one more request is within its limit and what it has refused lately."""
         taken = len(self._leases) + self.foreign
@@ -139,6 +156,8 @@ class Account:
         self._booked_decode += decode
         self._candidate = None
         self._peak = max(self._peak, len(self._leases))
+        if self.on_trial:
+            self.trial = lease
         return lease
 
     def renew(self, instance: RoutedInstance, limit: int) -> None:

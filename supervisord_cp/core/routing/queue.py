@@ -74,6 +74,10 @@ class WaitingLine(Generic[Item]):
     def __contains__(self, item: object) -> bool:
         return id(item) in self._places or any(item is other for other in self._returned)
 
+    def returned(self, item: Item) -> bool:
+        """Whether it has been through the line before."""
+        return any(item is other for other in self._returned)
+
     def fits(self, item: Item) -> bool:
         """Whether there is room for one more. A single item of any size may wait in an empty line."""
         if not len(self):

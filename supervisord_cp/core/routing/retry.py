@@ -4,8 +4,8 @@ from enum import StrEnum
 from typing import Final
 
 RATIO: Final = 0.2
-FLOOR_PER_S: Final = 10.0
-MOST_SAVED: Final = 100.0
+FLOOR_PER_S: Final = 4_000.0
+MOST_SAVED: Final = 40_000.0
 MAX_LOSSES: Final = 2
 MAX_REFUSALS: Final = 8
 
@@ -24,30 +24,33 @@ class Miss(StrEnum):
 
 
 class RetryBudget:
-    """Retries that may cost engines work twice: a share of the requests, and a few a second."""
+    """Work that engines may do twice, in tokens: a share of what has come, and some each second. One for
+    all deployments, and for whatever is like a retry."""
 
     def __init__(self, now: float) -> None:
         self._tokens = FLOOR_PER_S
         self._filled_at = now
 
-    def earn(self) -> None:
-        """A request has arrived."""
+    def earn(self, work: int) -> None:
+        """A request of so many tokens has arrived."""
         if self._tokens < MOST_SAVED:
-            self._tokens += RATIO
+            self._tokens += RATIO * work
 
-    def spend(self, now: float) -> bool:
-        """Take one retry, if there is one."""
+    def spend(self, work: int, now: float) -> bool:
+        """Send a request of so many tokens again, if anything is left. The last one may overdraw."""
         refill = (now - self._filled_at) * FLOOR_PER_S
         self._filled_at = now
         self._tokens = min(MOST_SAVED, self._tokens + max(0.0, refill))
-        if self._tokens < 1.0:
+        if self._tokens <= 0.0:
             return False
-        self._tokens -= 1.0
+        self._tokens -= min(float(work), MOST_SAVED)
         return True
 
 
-def may_retry(miss: Miss, *, losses: int, refusals: int, died: bool, budget: RetryBudget, now: float) -> bool:
-    """Whether to send a request again. `losses` and `refusals` count the miss in question too.
+def may_retry(
+    miss: Miss, *, losses: int, refusals: int, died: bool, work: int, budget: RetryBudget, now: float
+) -> bool:
+    """Whether to send a request of `work` tokens again. `losses` and `refusals` count this miss too.
 
     What the engine has not seen is free. A refusal costs it nothing either, and how often an engine is
     asked again is bounded by its ceiling. When an incarnation has just died, all that wait on it must be
@@ -60,4 +63,4 @@ def may_retry(miss: Miss, *, losses: int, refusals: int, died: bool, budget: Ret
         case Miss.FULL:
             return refusals < MAX_REFUSALS
         case Miss.LOST:
-            return losses < MAX_LOSSES and (died or budget.spend(now))
+            return losses < MAX_LOSSES and (died or budget.spend(work, now))

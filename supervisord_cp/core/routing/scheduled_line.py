@@ -56,6 +56,10 @@ class ScheduledLine(Generic[Item]):
             for item in self._line:
                 shadow.add(item, item.waiting, context, front=False)
 
+    def returned(self, item: Item) -> bool:
+        """Whether it has been through the line before."""
+        return self._line.returned(item)
+
     def fits(self, item: Item) -> bool:
         """Whether there is room for one more."""
         return self._line.fits(item)

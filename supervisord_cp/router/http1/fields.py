@@ -24,7 +24,13 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _REWRITTEN: Final = frozenset({b"content-length", b"x-request-id"})
 """End to end, but written anew."""
-_REQUEST_REWRITTEN: Final = _REWRITTEN | {b"host", b"expect", b"authorization", b"x-api-key"}
+_REQUEST_REWRITTEN: Final = _REWRITTEN | {
+    b"host",
+    b"expect",
+    b"authorization",
+    b"x-api-key",
+    b"x-deadline-ms",
+}
 _RESPONSE_REWRITTEN: Final = _REWRITTEN | {b"x-supervisord-cp-instance", b"x-supervisord-cp-reason"}
 
 REQUEST_WITHHELD: Final = _HOP_BY_HOP | _REQUEST_REWRITTEN
@@ -33,7 +39,6 @@ REQUEST_NAMED: Final = REQUEST_WITHHELD | {
     b"content-type",
     b"x-session-id",
     b"x-priority",
-    b"x-deadline-ms",
     b"x-cost-budget",
 }
 """The fields whose values we read; all others only pass."""

@@ -1,0 +1,52 @@
+"""How an instance has answered lately: failures in a row, and how long its tokens took."""
+
+from collections import deque
+from enum import IntEnum
+from typing import Final
+
+MOST: Final = 64
+"""Answers that are looked at."""
+WINDOW_S: Final = 120.0
+"""Older ones are not."""
+
+
+class Measure(IntEnum):
+    """What is measured, in seconds."""
+
+    FIRST_TOKEN = 0
+    """Of streams: from the dispatch to the first byte."""
+    TOKEN = 1
+    """Of streams: between two events, the mean of an answer."""
+    WHOLE = 2
+    """Of other answers: the time of the whole answer by its tokens."""
+
+
+class Vitals:
+    """Of one incarnation. What is noted costs the same however much has been noted before."""
+
+    __slots__ = ("_samples", "failures")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """In a row."""
+        self._samples: tuple[deque[tuple[float, float]], ...] = tuple(deque(maxlen=MOST) for _ in Measure)
+
+    def note(self, measure: Measure, at: float, seconds: float) -> None:
+        """Something took so long."""
+        self._samples[measure].append((at, seconds))
+
+    def samples(self, measure: Measure, now: float) -> list[float]:
+        """What was noted within the window."""
+        oldest = now - WINDOW_S
+        return [seconds for at, seconds in self._samples[measure] if at >= oldest]
+
+    def latest(self, measure: Measure) -> float | None:
+        """What was noted last."""
+        samples = self._samples[measure]
+        return samples[-1][1] if samples else None
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.failures = 0
+        for samples in self._samples:
+            samples.clear()
