@@ -1,7 +1,6 @@
 """The agent's own pages, and who may read them."""
 
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,17 +21,12 @@ from supervisord_cp.ports.process import ExitStatus
 from tests.agent.fakes import assembled
 from tests.agent.waiting import until
 from tests.core.instances_kit import desired
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.ports import free_ports
 
 
 @asynccontextmanager
 async def served(tokens: TokenFile | None = None) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
-    listen = Listen(host="127.0.0.1", port=free_port())
+    listen = Listen(host="127.0.0.1", port=free_ports(1))
     listener = Listener(listen, tokens=tokens, metrics=lambda: b"a 1\n")
     await listener.start()
     try:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,29 +17,11 @@ import httpx
 import psutil
 import pytest
 
+from tests.ports import free_ports
+
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 TOKENS = {"agent": "agent-token-1234567890", "operator": "operator-token-1234567890"}
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
-
-
-def free_range(host: str, count: int) -> int:
-    """The first of `count` ports in a row that are free now."""
-    for _ in range(100):
-        first = free_port(host)
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.socket()).bind((host, port))
-            except (OSError, OverflowError):
-                continue
-            return first
-    raise AssertionError("no free range of ports")
 
 
 class Fleet:
@@ -48,9 +29,9 @@ class Fleet:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.api, self.control = free_port(), free_port()
+        first = free_ports(4)
+        self.api, self.control, *self.statics = range(first, first + 4)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.statics = [free_port() for _ in range(2)]
         self._write()
 
     def _write(self) -> None:
@@ -83,7 +64,7 @@ replicas = 8
 """
         )
         for name, host in (("a", "127.0.0.1"), ("b", "127.0.0.2")):
-            first = free_range(host, 12)
+            own, first = free_ports(1), free_ports(12, host)
             (self.root / f"agent-{name}.toml").write_text(
                 f"""
 [agent]
@@ -91,7 +72,7 @@ name = "node-{name}"
 central = "http://127.0.0.1:{self.control}"
 token_file = "agent-token"
 advertise = "{host}"
-listen = "127.0.0.1:{free_port()}"
+listen = "127.0.0.1:{own}"
 state_dir = "agent-{name}"
 log_dir = "logs-{name}"
 device = "cpu"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_ports
 
 MODEL = "org/model"
 
@@ -73,7 +74,7 @@ def running(
     *flags: str, env: Mapping[str, str] | None = None, port: int = 0, **knobs: Any
 ) -> Iterator[Running]:
     """Start an engine with these flags and knobs; whatever is left of its tree is killed at the end."""
-    port = port or free_port()
+    port = port or free_ports(1)
     command = [sys.executable, "-m", "supervisord_cp.engines.fake", "serve", MODEL]
     process = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port), *flags],
@@ -101,13 +102,6 @@ def running(
         for stream in (process.stdout, process.stderr):
             assert stream is not None
             stream.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:

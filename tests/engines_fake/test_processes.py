@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines_fake.running import Running, alive, free_port, running, status, until
+from tests.engines_fake.running import Running, alive, running, status, until
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.process
 
@@ -328,7 +329,7 @@ def test_a_unix_socket_instead_of_a_port(tmp_path: Path) -> None:
 
 
 def test_the_log_goes_on_when_nobody_reads_it() -> None:
-    port = free_port()
+    port = free_ports(1)
     with running(port=port) as engine:
         engine.ready()
         for stream in (engine.process.stdout, engine.process.stderr):

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -14,12 +13,7 @@ from pathlib import Path
 
 import httpx
 
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
+from tests.ports import free_ports
 
 CPU_AGENT = """
 device = "cpu"
@@ -37,8 +31,8 @@ class Site:
         """`deployments` and `agent`: text for the configuration; `environ`: of the daemons."""
         self.root = root
         self._environ = environ
-        self.api, self.control, self.prometheus_port = free_port(), free_port(), free_port()
-        first = free_port()
+        first = free_ports(20)
+        self.api, self.control, self.prometheus_port, agent_port = range(first, first + 4)
         (root / "plugins").mkdir(exist_ok=True)
         (root / "config.toml").write_text(
             f"""
@@ -52,11 +46,11 @@ central = "http://127.0.0.1:{self.control}"
 [agent]
 name = "host"
 central = "http://127.0.0.1:{self.control}"
-listen = "127.0.0.1:{free_port()}"
+listen = "127.0.0.1:{agent_port}"
 state_dir = "agent"
 log_dir = "logs"
 {agent}
-ports = "{first}-{first + 40}"
+ports = "{first + 4}-{first + 19}"
 [prometheus]
 url = "http://127.0.0.1:{self.prometheus_port}"
 [prometheus.queries]

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+
+from tests.ports import free_ports
 
 PATIENCE_S = 60.0
 LLAMA_7B = "meta-llama/Llama-2-7b"
@@ -43,7 +44,7 @@ class Fleet:
 @contextmanager
 def fake_fleet() -> Iterator[Fleet]:
     """Fake engines where the examples expect vLLM."""
-    fleet = Fleet(free_ports(5))
+    fleet = Fleet(free_ports(5, *HOSTS))
     with ExitStack() as stack:
         for host in HOSTS:
             for number in range(4):
@@ -102,18 +103,6 @@ def get(host: str, port: int, path: str) -> tuple[int, bytes]:
         return 0, b""
     finally:
         connection.close()
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that are free on both hosts, away from those that the kernel
-    gives to clients."""
-    for base in range(20_000 + os.getpid() % 1000 * 10, 32_000, 10):
-        with suppress(OSError), ExitStack() as stack:
-            for host in HOSTS:
-                for port in range(base, base + count):
-                    stack.enter_context(socket.socket()).bind((host, port))
-            return base
-    raise AssertionError("no free ports")
 
 
 def run(code: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.programs import LLAMA_7B, Fleet, engine, free_ports, get, healthy, run
+from tests.ports import free_ports
+from tests.sdk.programs import HOSTS, LLAMA_7B, Fleet, engine, get, healthy, run
 from tests.sdk.test_founding import CODE
 
 FOLDER = os.environ.get("SUPERVISORD_CP_REAL_VLLM", "")
@@ -26,7 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = Path(FOLDER)
-    fleet = Fleet(free_ports(5))
+    fleet = Fleet(free_ports(5, *HOSTS))
     names = ("--served-model-name", LLAMA_7B, "--host", "127.0.0.1", "--port", str(fleet.base))
     limits = ("--max-model-len", "2048", "--enforce-eager")
     command = [str(folder / "venv/bin/vllm"), "serve", str(folder / "tiny-llama"), *names, *limits]
