@@ -101,11 +101,21 @@ class DirectBackend:
 
     def _engine(self, directory: IncarnationDirectory, record: ProcessRecord) -> KeptEngine:
         return KeptEngine(
-            directory, record, start_sweeper=self._start_sweeper, report_wait_s=self._report_wait_s
+            directory,
+            record,
+            start_sweeper=self._start_sweeper,
+            resume=self._start_successor,
+            report_wait_s=self._report_wait_s,
         )
 
     async def _start_sweeper(self, directory: IncarnationDirectory) -> None:
-        answer = await self._start_keeper(directory, "--sweep")
+        await self._start_another(directory, "--sweep")
+
+    async def _start_successor(self, directory: IncarnationDirectory) -> None:
+        await self._start_another(directory, "--resume")
+
+    async def _start_another(self, directory: IncarnationDirectory, option: str) -> None:
+        answer = await self._start_keeper(directory, option)
         if answer is None or answer.answer == "failed":
             why = await asyncio.to_thread(directory.errors) if answer is None else answer.message
             raise SpawnFailed(why)

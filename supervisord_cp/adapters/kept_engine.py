@@ -21,8 +21,9 @@ REPORT_WAIT_S: Final = 2.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 5.0
 
-StartSweeper = Callable[[IncarnationDirectory], Awaitable[None]]
-"""Starts a keeper that ends the leftovers; returns when it is at work, or somebody else is.
+StartKeeper = Callable[[IncarnationDirectory], Awaitable[None]]
+"""Starts a keeper that ends the leftovers, or one that goes on in the place of a killed one; returns when
+it is at work, or somebody else is.
 
 Raises SpawnFailed."""
 
@@ -39,13 +40,16 @@ class KeptEngine:
         directory: IncarnationDirectory,
         record: ProcessRecord,
         *,
-        start_sweeper: StartSweeper,
+        start_sweeper: StartKeeper,
+        resume: StartKeeper | None = None,
         report_wait_s: float = REPORT_WAIT_S,
     ) -> None:
+        """`resume` None: an engine ends with its keeper."""
         loop = asyncio.get_running_loop()
         self._directory = directory
         self._record = record
         self._start_sweeper = start_sweeper
+        self._resume = resume
         self._report_wait_s = report_wait_s
         self._exited: asyncio.Future[ExitStatus] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
@@ -118,11 +122,24 @@ class KeptEngine:
             if (ended is not None and ended.gone) or self._rebooted():
                 self._on_exit(ended)
                 self._on_gone()
-            elif link is None:
+            elif link is None and not (ended is None and await self._resumed()):
                 self._on_exit(ended)
                 await self._end_wanted.wait()
                 await self._pause()
                 await self._sweep()
+
+    async def _resumed(self) -> bool:
+        """Whether there may be a keeper again: one that was killed gets a successor while the engine runs."""
+        if self._resume is None or self._exited.done() or not proctree.is_running(self._record):
+            return False
+        await self._pause()
+        try:
+            await self._resume(self._directory)
+        except SpawnFailed as error:
+            log.warning("%s cannot get another keeper: %s", self._record.instance, error)
+            return False
+        log.warning("the keeper of %s was killed: another one goes on", self._record.instance)
+        return True
 
     async def _pause(self) -> None:
         """Longer each time; the first time none."""

@@ -14,7 +14,7 @@ from typing import Final
 from supervisord_cp.adapters import proctree
 from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.adapters.keeper_directory import AnswerDocument, IncarnationDirectory
-from supervisord_cp.adapters.kept_engine import REPORT_WAIT_S, KeptEngine, StartSweeper
+from supervisord_cp.adapters.kept_engine import REPORT_WAIT_S, KeptEngine, StartKeeper
 from supervisord_cp.adapters.systemd_directory import SharedDirectory
 from supervisord_cp.adapters.systemd_unit import LINKS, EngineUnit, control_group_of, members
 from supervisord_cp.model.base import InstanceId
@@ -81,7 +81,7 @@ class UnitEngine(KeptEngine):
         record: ProcessRecord,
         *,
         unit: EngineUnit,
-        start_sweeper: StartSweeper,
+        start_sweeper: StartKeeper,
         report_wait_s: float,
         overdue_s: float,
     ) -> None:

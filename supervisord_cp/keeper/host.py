@@ -1,13 +1,18 @@
 """What the keeper asks of Linux itself."""
 
 import ctypes
+import fcntl
 import os
 import signal
+import struct
 import time
 from typing import Final
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 KEEPER_OOM_SCORE: Final = -500
+PIDFD_GET_INFO: Final = 0xC040_FF0B
+"""_IOWR(0xFF, 11, 64 bytes)"""
+PIDFD_INFO_EXIT: Final = 1 << 3
 BOOT_ID_PATH: Final = "/proc/sys/kernel/random/boot_id"
 OOM_SCORE_PATH: Final = "/proc/self/oom_score_adj"
 
@@ -33,6 +38,39 @@ def boot_id() -> str:
 def boottime() -> float:
     """Seconds since boot, suspended time included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def exit_code(pidfd: int, pid: int, start_ticks: int) -> int | None:
+    """How a process that has ended and is no child of ours ended, negative for a signal; None: the kernel
+    does not say.
+
+    Until its parent has reaped it `/proc/PID/stat` says so, to who may trace it; from then on
+    `PIDFD_GET_INFO` of linux/pidfd.h, Linux 6.15 and newer.
+    """
+    status = _zombie_status(pid, start_ticks)
+    if status is None:
+        status = _reaped_status(pidfd)
+    return None if status is None else os.waitstatus_to_exitcode(status)
+
+
+def _zombie_status(pid: int, start_ticks: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    is_it = len(fields) > 49 and fields[0] == "Z" and fields[19] == str(start_ticks)
+    return int(fields[49]) if is_it else None
+
+
+def _reaped_status(pidfd: int) -> int | None:
+    info = bytearray(struct.pack("QQ12I", PIDFD_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+    except OSError:
+        return None  # an older kernel
+    mask, *_, status = struct.unpack("QQ11Ii", info)
+    return status if mask & PIDFD_INFO_EXIT else None
 
 
 def restore_signals() -> None:

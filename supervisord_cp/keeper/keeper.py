@@ -1,5 +1,6 @@
 """The keeper's loop: output, requests, signals, deadlines; in the end nothing of the tree is left."""
 
+import contextlib
 import math
 import os
 import selectors
@@ -34,8 +35,10 @@ class Keeper:
         record: RecordDocument | None,
         output: OutputPipe | None = None,
         ended: ExitDocument | None = None,
+        main_pidfd: int | None = None,
     ) -> None:
-        """`output` comes with a running main process, `ended` without one.
+        """`output` comes with a running main process, `ended` without one, `main_pidfd` with one that is
+        no child.
 
         Raises:
             OSError: the socket cannot be made.
@@ -55,6 +58,9 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._signals = SignalPipe()
         self._selector.register(self._signals.read_end, selectors.EVENT_READ, self._on_signal)
+        self._main_pidfd = main_pidfd
+        if main_pidfd is not None:
+            self._selector.register(main_pidfd, selectors.EVENT_READ, self._on_main_ended)
         if output is not None:
             self._selector.register(output.read_end, selectors.EVENT_READ, self._on_output)
         self._control = Control(self._selector, status=self._status, handle=self._handle)
@@ -100,7 +106,15 @@ class Keeper:
             elif self._exit is not None and not self._gone:
                 self._kill_at = now  # perhaps it was the last one
 
-    def _on_exit(self, code: int, now: float) -> None:
+    def _on_main_ended(self, _: int) -> None:
+        """Of a main process that is no child: its parent, the init process, has its status."""
+        assert self._main_pidfd is not None
+        assert self._record is not None
+        self._selector.unregister(self._main_pidfd)
+        code = host.exit_code(self._main_pidfd, self._record["pid"], self._record["start_ticks"])
+        self._on_exit(code, time.monotonic())
+
+    def _on_exit(self, code: int | None, now: float) -> None:
         if self._output is not None:
             self._output.drain()  # its last words are in the log before anybody hears of its end
         self._exit = exit_document(code, requested=self._stopping)
@@ -183,9 +197,14 @@ class Keeper:
         self._kill_at = min(self._kill_at, time.monotonic() + grace_s)
 
     def _signal(self, number: int) -> None:
-        """To the main process: it is our child and not reaped, so the pid is its own."""
-        if self._record is not None and self._exit is None:
+        """To the main process: as a child that is not reaped its pid is its own, else there is a pidfd."""
+        if self._record is None or self._exit is not None:
+            return
+        if self._main_pidfd is None:
             os.kill(self._record["pid"], number)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._main_pidfd, number)
 
     def _dropped_bytes(self) -> int:
         return 0 if self._output is None else self._output.dropped_bytes

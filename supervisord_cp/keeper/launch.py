@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from supervisord_cp.keeper.output import OutputPipe
 from supervisord_cp.keeper.protocol import NONCE_VARIABLE, MetaDocument
 
 ENGINE_UMASK: Final = 0o022
@@ -43,8 +44,8 @@ def check_launch(document: Any) -> Launch:
     return Launch(**{name: document[name] for name in CHECKS})
 
 
-def start_engine(launch: Launch, output: int) -> int:
-    """Run it in a session of its own, with nothing of ours open but its output. Its pid.
+def start_engine(launch: Launch, output: OutputPipe) -> int:
+    """Run it in a session of its own, with nothing of ours open but both ends of its output. Its pid.
 
     The caller reaps it.
 
@@ -57,8 +58,9 @@ def start_engine(launch: Launch, output: int) -> int:
         process = subprocess.Popen(
             launch.argv,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=output.write_end,
+            stderr=output.write_end,
+            pass_fds=(output.read_end,),
             cwd=launch.cwd,
             env=environment,
             umask=ENGINE_UMASK,

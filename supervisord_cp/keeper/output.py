@@ -6,6 +6,7 @@ The engine is never made to wait for room on the disk: what cannot be written is
 import contextlib
 import fcntl
 import os
+import stat
 from typing import Final
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -24,8 +25,9 @@ class RotatedLog:
     earlier incarnations stay and age with the new ones.
     """
 
-    def __init__(self, path: str, *, max_bytes: int, files: int) -> None:
-        """Raises OSError when it cannot be opened; later on nothing is raised."""
+    def __init__(self, path: str, *, max_bytes: int, files: int, resume: bool = False) -> None:
+        """`resume`: goes on with what was there. Raises OSError when it cannot be opened; later on nothing
+        is raised."""
         self._path = path
         self._max_bytes = max_bytes
         self._files = files
@@ -35,9 +37,12 @@ class RotatedLog:
         self._gap_cause = ""
         self.dropped_bytes = 0
         os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path, f"{path}.previous")
+        if not resume:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path, f"{path}.previous")
         self._file: int | None = self._open()
+        if resume:
+            self._size = os.fstat(self._file).st_size
 
     def write(self, data: bytes) -> None:
         """Append all of it, or count what is lost."""
@@ -110,10 +115,18 @@ class RotatedLog:
 
 
 class OutputPipe:
-    """The pipe that is the engine's standard output and standard error."""
+    """The pipe that is the engine's standard output and standard error.
 
-    def __init__(self, log: RotatedLog) -> None:
+    The engine holds its read end, too: while a killed keeper is replaced nobody gets SIGPIPE, and what is
+    written meanwhile waits in the pipe.
+    """
+
+    def __init__(self, log: RotatedLog, read_end: int | None = None) -> None:
+        """`read_end` of a pipe that an engine writes to already; default: a new pipe."""
         self._log = log
+        if read_end is not None:
+            self.read_end = read_end
+            return
         self.read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.read_end, False)
         with contextlib.suppress(OSError):  # over the user's limit: the usual size will do
@@ -150,3 +163,15 @@ class OutputPipe:
     def close(self) -> None:
         os.close(self.read_end)
         self._log.close()
+
+
+def read_end_of(pid: int) -> int | None:
+    """Another read end of the pipe that is a process's standard output; None: that is no pipe any more.
+
+    Raises:
+        OSError: the process is gone, or somebody else's.
+    """
+    path = f"/proc/{pid}/fd/1"
+    if not stat.S_ISFIFO(os.stat(path).st_mode):
+        return None
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -48,6 +48,14 @@ class LaunchDocument(TypedDict):
     meta: MetaDocument
 
 
+class LogDocument(TypedDict):
+    """Where the engine's output goes."""
+
+    path: str
+    max_bytes: int
+    files: int
+
+
 class RecordDocument(TypedDict):
     """Who the engine is; see `ports.process.ProcessRecord`."""
 
@@ -60,6 +68,8 @@ class RecordDocument(TypedDict):
     keeper_pid: int
     keeper_start_ticks: int
     meta: MetaDocument
+    log: LogDocument
+    """For the next keeper, should this one be killed."""
 
 
 class ExitDocument(TypedDict):
@@ -103,7 +113,8 @@ class RequestDocument(TypedDict):
 
 
 class AnswerDocument(TypedDict):
-    """`spawned` with the record, `sweeping`, `busy` (another keeper has the directory), or `failed`."""
+    """`spawned` or `resumed` with the record, `sweeping`, `busy` (another keeper has the directory), or
+    `failed`."""
 
     answer: str
     record: NotRequired[RecordDocument]

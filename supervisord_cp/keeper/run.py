@@ -4,13 +4,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 from supervisord_cp.keeper import host
 from supervisord_cp.keeper.directory import exists, hold_lock, read_document, remove, write_document
 from supervisord_cp.keeper.keeper import Keeper, exit_document
 from supervisord_cp.keeper.launch import Launch, StartFailed, check_launch, start_engine
-from supervisord_cp.keeper.output import OutputPipe, RotatedLog
+from supervisord_cp.keeper.output import OutputPipe, RotatedLog, read_end_of
 from supervisord_cp.keeper.proctree import Identity, Tree, contradicts, read_process
 from supervisord_cp.keeper.protocol import (
     EXIT,
@@ -19,19 +20,21 @@ from supervisord_cp.keeper.protocol import (
     RECORD,
     AnswerDocument,
     ExitDocument,
+    LogDocument,
     RecordDocument,
 )
 
 KEEPER_UMASK: Final = 0o027
 UNDO_S: Final = 5.0
 
-USAGE: Final = "usage: python -I -S keeper/__main__.py DIRECTORY [--ready-fd N] [--sweep]"
+USAGE: Final = "usage: python -I -S keeper/__main__.py DIRECTORY [--ready-fd N] [--sweep | --resume]"
 
 
 def main(arguments: list[str]) -> int:
-    """Keep the engine that the directory's launch document asks for; with `--sweep`, end what is left
-    of one whose keeper is dead. Returns when nothing of it is left."""
-    directory, ready, sweep = _parse(arguments)
+    """Keep the engine that the directory's launch document asks for; with `--resume`, one that runs on
+    although its keeper was killed; with `--sweep`, end what is left of one whose keeper is dead. Returns
+    when nothing of it is left."""
+    directory, ready, begin = _parse(arguments)
     os.chdir(directory)
     os.umask(KEEPER_UMASK)
     host.restore_signals()
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
         _answer(ready, AnswerDocument(answer="busy"))
         return 1
     try:
-        keeper, answer = _sweeper() if sweep else _starter()
+        keeper, answer = begin()
     except (StartFailed, OSError) as error:
         _answer(ready, AnswerDocument(answer="failed", message=str(error)))
         return 1
@@ -69,7 +72,7 @@ def _start(launch: Launch) -> tuple[Keeper, RecordDocument]:
     except OSError as error:
         raise StartFailed(f"cannot open the log {launch.log_path}: {error.strerror}") from error
     output = OutputPipe(log)
-    pid = start_engine(launch, output.write_end)
+    pid = start_engine(launch, output)
     output.started()
     host.lower_oom_score()
     record = _record(launch, pid)
@@ -101,6 +104,39 @@ def _sweeper() -> tuple[Keeper, AnswerDocument]:
     return keeper, AnswerDocument(answer="sweeping")
 
 
+def _resumer() -> tuple[Keeper, AnswerDocument]:
+    """The next keeper of an engine whose keeper was killed. It is not its parent: how the engine ends is
+    asked of its pidfd, and orphans of it are found by nonce and session."""
+    record: RecordDocument | None = read_document(RECORD)
+    if record is None or exists(EXIT) or "log" not in record:
+        raise StartFailed("nothing is known of an engine that could be kept")
+    main = Identity(record["pid"], record["start_ticks"])
+    pidfd = _open_main(main, record)
+    log, read_end = record["log"], read_end_of(main.pid)
+    output = None
+    if read_end is not None:
+        rotated = RotatedLog(log["path"], max_bytes=log["max_bytes"], files=log["files"], resume=True)
+        output = OutputPipe(rotated, read_end)
+    record["keeper_pid"], record["keeper_start_ticks"] = os.getpid(), _start_ticks(os.getpid())
+    host.become_subreaper()
+    host.lower_oom_score()
+    tree = Tree(nonce=record["nonce"], main=main)
+    keeper = Keeper(tree=tree, record=record, output=output, main_pidfd=pidfd)
+    write_document(RECORD, record)
+    return keeper, AnswerDocument(answer="resumed", record=record)
+
+
+def _open_main(main: Identity, record: RecordDocument) -> int:
+    """A pidfd of the recorded main process, and of no later owner of its pid."""
+    if record["boot_id"] != host.boot_id():
+        raise StartFailed("the engine ended with its boot")
+    pidfd = os.pidfd_open(main.pid)
+    now = read_process(main.pid)
+    if now is None or not now.alive or now.identity != main or contradicts(main.pid, record["nonce"]):
+        raise StartFailed("the engine has ended")
+    return pidfd
+
+
 def _record(launch: Launch, pid: int) -> RecordDocument:
     return RecordDocument(
         instance=launch.instance,
@@ -112,6 +148,7 @@ def _record(launch: Launch, pid: int) -> RecordDocument:
         keeper_pid=os.getpid(),
         keeper_start_ticks=_start_ticks(os.getpid()),
         meta=launch.meta,
+        log=LogDocument(path=launch.log_path, max_bytes=launch.log_max_bytes, files=launch.log_files),
     )
 
 
@@ -129,16 +166,22 @@ def _undo(tree: Tree) -> None:
         time.sleep(0.01)
 
 
-def _parse(arguments: list[str]) -> tuple[str, int | None, bool]:
-    rest = list(arguments)
-    sweep = "--sweep" in rest
-    if sweep:
-        rest.remove("--sweep")
+Begin = Callable[[], tuple[Keeper, AnswerDocument]]
+
+
+def _parse(arguments: list[str]) -> tuple[str, int | None, Begin]:
+    match arguments:
+        case [*rest, "--sweep"]:
+            begin: Begin = _sweeper
+        case [*rest, "--resume"]:
+            begin = _resumer
+        case rest:
+            begin = _starter
     match rest:
         case [directory]:
-            return directory, None, sweep
+            return directory, None, begin
         case [directory, "--ready-fd", number] if number.isdigit():
-            return directory, int(number), sweep
+            return directory, int(number), begin
         case _:
             sys.exit(USAGE)
 

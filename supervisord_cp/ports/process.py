@@ -110,8 +110,8 @@ class ProcessBackend(Protocol):
 
         An ended one has `exited` done. A record whose process is somebody else's by now (other boot,
         other start ticks, other nonce) is an ended one with `keeper_lost`; that process is not touched.
-        A live tree without a keeper is an ended one too: `gone()` ends its leftovers. So is a start
-        that was cut short; its record has pid 0.
+        A live engine without a keeper gets another one where that is possible (`direct`); else it is an
+        ended one too: `gone()` ends its leftovers. So is a start that was cut short; its record has pid 0.
         """
         ...
 

@@ -46,6 +46,21 @@ while True:
 """
 )
 
+COUNTS: Final = python(
+    """
+import os, signal, time
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+print("ready", flush=True)
+number = 0
+while True:
+    print(number, flush=True)
+    number += 1
+    time.sleep(0.001)
+"""
+)
+"""Writes numbers, and would die of a pipe that nobody reads."""
+
 ESCAPEES: Final = python(
     """
 import os, signal, sys, time

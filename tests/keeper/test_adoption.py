@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -19,6 +21,9 @@ from supervisord_cp.adapters.keeper_start import start_keeper
 from supervisord_cp.ports.process import ExitStatus, ProcessRecord
 from tests.keeper import programs
 from tests.keeper.host import PATIENCE_S, Host, ends, is_alive, start_ticks, until
+
+TOLD = tuple(map(int, platform.release().split(".")[:2])) >= (6, 15)
+"""Whether this kernel tells how a process ended to others than its parent."""
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 
@@ -125,20 +130,76 @@ async def test_the_age_of_an_exit_counts_from_its_end(host: Host) -> None:
     assert 5000 <= (await (await host.find()).exited).age_s < 5000 + PATIENCE_S
 
 
-async def test_a_killed_keeper_is_noticed_and_its_tree_ended(host: Host) -> None:
+async def test_a_killed_keeper_gets_a_successor_and_its_engine_notices_nothing(host: Host) -> None:
+    engine = await host.spawn(programs.COUNTS)
+    for _ in range(3):
+        killed = engine.record.keeper_pid
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: engine.record.keeper_pid != killed)  # noqa: B023
+        seen = len(host.text())
+        await until(lambda: len(host.text()) > seen + 100)  # noqa: B023
+    assert not engine.exited.done()
+    os.kill(engine.record.pid, signal.SIGUSR1)
+    status = await engine.exited
+    assert (status.code, status.keeper_lost) == ((7, False) if TOLD else (None, True))
+    await engine.gone()
+    assert host.living() == []
+    numbers = [int(line) for line in host.text().splitlines() if line.isdigit()]
+    assert len(numbers) > 10
+    assert "Broken pipe" not in host.text()
+
+
+async def test_a_killed_keeper_is_replaced_and_ends_the_whole_tree_when_asked(host: Host) -> None:
     engine = await host.spawn((*programs.ESCAPEES, "keep"))
-    os.kill(engine.record.keeper_pid, signal.SIGKILL)
-    assert await engine.exited == ExitStatus(keeper_lost=True)
-    assert is_alive(engine.record.pid)
-    assert engine.record.pid in engine.survivors()
+    killed = engine.record.keeper_pid
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: engine.record.keeper_pid != killed)
+    assert set(engine.survivors()) >= {engine.record.pid}
+    await engine.stop(grace_s=PATIENCE_S)
+    assert (await engine.exited).requested
     await engine.gone()
     assert host.living() == []
 
 
-async def test_a_tree_without_a_keeper_is_found_and_ended_when_asked(host: Host) -> None:
+async def test_a_tree_without_a_keeper_is_taken_over(host: Host) -> None:
     record = await lost(host, (*programs.ESCAPEES, "keep"))
     engine = await host.find()
-    assert engine.exited.done()
+    assert not engine.exited.done()
+    assert engine.record.pid == record.pid
+    assert engine.record.keeper_pid != record.keeper_pid
+    await engine.stop(grace_s=0)
+    await engine.gone()
+    assert host.living() == []
+
+
+async def test_an_end_is_seen_although_the_successor_of_a_keeper_is_stuck(host: Host) -> None:
+    record = await lost(host)
+    engine = await host.find()
+    os.kill(engine.record.keeper_pid, signal.SIGSTOP)
+    await end_for_good(record)
+    assert await engine.exited == ExitStatus(keeper_lost=True)
+    os.kill(engine.record.keeper_pid, signal.SIGCONT)
+    await engine.gone()
+
+
+async def test_a_successor_goes_on_with_the_stop_of_a_killed_keeper(host: Host) -> None:
+    engine = await host.spawn(programs.DEAF)
+    await engine.stop(grace_s=1.0)
+    killed = engine.record.keeper_pid
+    os.kill(killed, signal.SIGKILL)
+    status = await engine.exited
+    assert engine.record.keeper_pid != killed
+    assert (status.requested, status.keeper_lost) == (True, not TOLD)
+    await engine.gone()
+    assert host.living() == []
+
+
+async def test_a_record_of_an_older_keeper_has_no_successor(host: Host) -> None:
+    record = await lost(host, (*programs.ESCAPEES, "keep"))
+    document = json.loads((host.directory(record) / "record.json").read_text())
+    del document["log"]
+    host.write(record, "record.json", document)
+    engine = await host.find()
     assert await engine.exited == ExitStatus(keeper_lost=True)
     assert is_alive(record.pid)
     await engine.gone()
@@ -147,7 +208,9 @@ async def test_a_tree_without_a_keeper_is_found_and_ended_when_asked(host: Host)
 
 async def test_a_tree_that_forks_on_without_a_keeper_is_ended(host: Host) -> None:
     await lost(host, programs.FORK_CHAIN)
-    await (await host.find()).gone()
+    engine = await host.find()
+    await engine.stop(grace_s=0)
+    await engine.gone()
     assert host.living() == []
 
 

@@ -136,7 +136,7 @@ async def test_the_engine_gets_what_was_asked_for_and_nothing_else(host: Host, t
     assert seen["cwd"] == str(tmp_path)
     assert seen["session"] is True
     assert seen["umask"] == 0o022
-    assert seen["fds"] == ["/dev/null", "pipe", "pipe"]
+    assert seen["fds"] == ["/dev/null", "pipe", "pipe", "pipe"], "and both ends of its output"
     assert int(seen["blocked"], 16) == 0
     ignored_by_python = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
     assert int(seen["ignored"], 16) & ~ignored_by_python == 0

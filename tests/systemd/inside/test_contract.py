@@ -15,8 +15,12 @@ OTHERWISE: Final = {
     "test_an_exit_while_no_agent_lived_is_told_to_the_next_one",
     "test_an_agent_that_dies_while_it_spawns_leaves_nothing_unknown",
     # The tree does not outlive its keeper: systemd ends both.
-    "test_a_killed_keeper_is_noticed_and_its_tree_ended",
-    "test_a_tree_without_a_keeper_is_found_and_ended_when_asked",
+    "test_a_killed_keeper_gets_a_successor_and_its_engine_notices_nothing",
+    "test_a_killed_keeper_is_replaced_and_ends_the_whole_tree_when_asked",
+    "test_a_tree_without_a_keeper_is_taken_over",
+    "test_a_record_of_an_older_keeper_has_no_successor",
+    "test_a_successor_goes_on_with_the_stop_of_a_killed_keeper",
+    "test_an_end_is_seen_although_the_successor_of_a_keeper_is_stuck",
     "test_daemons_with_another_environment_are_ended_by_their_session",
 }
 """Tests of the contract that do not hold here as they are written."""
