@@ -9,13 +9,13 @@ from supervisord_cp.central import fleet
 from supervisord_cp.central.queries import Result, of_instance, total
 from supervisord_cp.central.routers import RouterView
 from supervisord_cp.central.signals import Signals
-from supervisord_cp.config.schema import AutoscaleConfig, DeploymentConfig
+from supervisord_cp.config.schema import AutoscaleConfig, DeploymentConfig, ShrinkCheckConfig
 from supervisord_cp.model.assignment import Assignment, Override
 from supervisord_cp.model.base import DeploymentName, InstanceId
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind
-from supervisord_cp.model.scaling import Behavior, ScaleBounds, ScaleLimits, ScaleView
-from supervisord_cp.model.signal import ReplicaPhase, ReplicaView
+from supervisord_cp.model.scaling import Behavior, ScaleBounds, ScaleLimits, ScaleView, ShrinkCheck
+from supervisord_cp.model.signal import ReplicaPhase, ReplicaView, SignalName, measured
 
 UNBOUNDED: Final = 1_000_000
 _SERVING: Final = (InstanceState.READY, InstanceState.UNKNOWN, InstanceState.UNLISTED)
@@ -53,16 +53,40 @@ def behavior_of(scale: AutoscaleConfig) -> Behavior:
     return msgspec.convert(msgspec.to_builtins(scale.behavior), Behavior)
 
 
-def limits_of(deployment: DeploymentConfig, override: Override | None, gpus_left: int | None) -> ScaleLimits:
+def limits_of(
+    deployment: DeploymentConfig, override: Override | None, gpus_left: int | None, view: ScaleView
+) -> ScaleLimits:
     """What the envelope holds a deployment to."""
     scale = deployment.autoscale
     return ScaleLimits(
         behavior=None if scale is None else behavior_of(scale),
         idle_s=0.0 if scale is None else scale.idle_s,
+        shrink_check=None if scale is None else _shrink_check(deployment, scale, view),
         gpus_per_replica=deployment.gpus,
         gpus_left=gpus_left,
+        gpu_share=deployment.gpu_share or None,
         override=override,
     )
+
+
+def _shrink_check(
+    deployment: DeploymentConfig, scale: AutoscaleConfig, view: ScaleView
+) -> ShrinkCheck | None:
+    """The check that is configured; without one, the one that `max_concurrency` makes possible."""
+    config = scale.shrink_check
+    if config is None:
+        if not deployment.max_concurrency:
+            return None
+        config = ShrinkCheckConfig()
+    if config.fill == 0:
+        return None
+    if config.per_replica is not None:
+        each = measured(config.per_replica)
+    elif config.signal == SignalName.PROMPT_TOKENS_PER_S:
+        each = view.signal(SignalName.PREFILL_CAPACITY)
+    else:
+        each = measured(deployment.max_concurrency or None)
+    return ShrinkCheck(load=view.signal(config.signal), per_replica=each, fill=config.fill)
 
 
 def scale_view(

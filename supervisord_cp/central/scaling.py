@@ -95,7 +95,7 @@ class Scaling:
                 now_s=self._states.time(name, known.now),
                 start_s=self._states.start_s(name),
             )
-            limits = limits_of(deployment, memory.overrides.get(name), budget)
+            limits = limits_of(deployment, memory.overrides.get(name), budget, view)
             record, state = step(view, self._scalers(deployment), limits, state)
             self._states.proceed(record, state)
             memory.decisions.keep(record)

@@ -231,6 +231,19 @@ class BehaviorConfig(Value, frozen=True, kw_only=True):
     """When replicas are taken away."""
 
 
+class ShrinkCheckConfig(Value, frozen=True, kw_only=True):
+    """`autoscale.shrink_check`: whether fewer replicas could carry the load, looked at before any goes."""
+
+    signal: Annotated[str, OneOf(("concurrency", "inflight", "requests_per_s", "prompt_tokens_per_s"))] = (
+        "concurrency"
+    )
+    """The load: `concurrency` (queued and in flight), `inflight`, `requests_per_s`, `prompt_tokens_per_s`."""
+    per_replica: Positive | None = None
+    """What one replica carries of it; default: `max_concurrency`, or the prompt tokens/s measured."""
+    fill: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    """How full those that stay may become; 0 = no check."""
+
+
 class AutoscaleConfig(Value, frozen=True, kw_only=True):
     """`[deployments.NAME.autoscale]`."""
 
@@ -244,6 +257,8 @@ class AutoscaleConfig(Value, frozen=True, kw_only=True):
     """Scaling policies; the largest valid proposal wins."""
     behavior: BehaviorConfig = BehaviorConfig()
     """How fast replicas come and go."""
+    shrink_check: ShrinkCheckConfig | None = None
+    """Whether fewer could carry the load; default: by `max_concurrency`, where that is set."""
 
 
 class DeploymentConfig(Value, frozen=True, kw_only=True):
@@ -277,6 +292,8 @@ class DeploymentConfig(Value, frozen=True, kw_only=True):
     """Requests at once per replica, over all routers; 0 = no limit."""
     priority: int = 0
     """Between deployments, when GPUs are short; higher goes first."""
+    gpu_share: Count = 0
+    """GPUs that all its replicas together may use; 0 = as many as the fleet's budget leaves."""
     min_residency_s: Seconds = 300.0
     """How long a replica stays at least once it is ready."""
     start_timeout_s: Timeout = 1800.0

@@ -19,7 +19,7 @@ HPA = scaler("hpa", signal="prompt_tokens_per_s", target_average_value=800)
 
 def automatic(*uses: PolicyUse, **fields: object) -> DeploymentConfig:
     given: dict = {"min": 1, "max": 8, **fields}
-    return deployment(autoscale=AutoscaleConfig(scalers=uses, **given), max_concurrency=10)
+    return deployment(autoscale=AutoscaleConfig(scalers=uses, **given))
 
 
 def fixed(replicas: int) -> PolicyUse:

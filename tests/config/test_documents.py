@@ -64,7 +64,7 @@ def test_the_examples_alternatives_can_be_used() -> None:
     text = EXAMPLE.read_text()
     for line in re.findall(r"(?m)^# ([a-z_]+ += .*)$", text):
         (key,) = tomli.loads(line)
-        assert key in {"command", "ready_path", "replicas", "tolerance"}
+        assert key in {"command", "per_replica", "ready_path", "replicas", "tolerance"}
 
 
 def test_every_key_is_documented() -> None:

@@ -49,6 +49,7 @@ CANDIDATES: list[object] = [
     ),
     *("http://h:1", "https://h/x", "two words", 'q"\\\n\x7f', "é"),
     *("auto", "cuda", "direct", "systemd", "fake", "command", "none", "level1", "Pods", "Percent", "Min"),
+    "concurrency",
     *([1, "x", True], {"x": [1, {"y": 2.5}], "z": date(2026, 1, 2)}, {}),
 ]
 

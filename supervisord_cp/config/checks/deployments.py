@@ -83,6 +83,33 @@ def replicas(deployment: Deployment) -> Iterator[Finding]:
         )
 
 
+def shrink_check(deployment: Deployment) -> Iterator[Finding]:
+    """What one replica carries must be known from somewhere."""
+    scale = deployment.value.autoscale
+    check = None if scale is None else scale.shrink_check
+    if check is None or check.fill == 0 or check.per_replica is not None:
+        return
+    if check.signal == "prompt_tokens_per_s":
+        return
+    if check.signal in ("concurrency", "inflight") and deployment.value.max_concurrency:
+        return
+    hint = "set it, or max_concurrency of the deployment"
+    if check.signal == "requests_per_s":
+        hint = "nobody measures it, so it must be set"
+    yield deployment.error(("autoscale", "shrink_check", "per_replica"), "is missing", hint)
+
+
+def gpu_share(deployment: Deployment) -> Iterator[Finding]:
+    """A share that holds not even one replica."""
+    value = deployment.value
+    if 0 < value.gpu_share < value.gpus:
+        yield deployment.error(
+            "gpu_share",
+            f"is {value.gpu_share}, and one replica has {value.gpus}",
+            "no replica would ever start",
+        )
+
+
 def flags(deployment: Deployment) -> Iterator[Finding]:
     """Flags are the engine's, except those that we set; none is a place for secrets."""
     seen: set[str] = set()
@@ -167,6 +194,8 @@ _EACH: Final[tuple[Callable[[Deployment], Iterator[Finding]], ...]] = (
     environment,
     parallel_size,
     policies,
+    gpu_share,
+    shrink_check,
 )
 _EACH_WITH_ITS_ENGINE: Final[tuple[Callable[[Deployment], Iterator[Finding]], ...]] = (
     engine_needs,
