@@ -16,7 +16,7 @@ from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.adapters.keeper_directory import AnswerDocument, IncarnationDirectory
 from supervisord_cp.adapters.kept_engine import REPORT_WAIT_S, KeptEngine, StartKeeper
 from supervisord_cp.adapters.systemd_directory import SharedDirectory
-from supervisord_cp.adapters.systemd_unit import LINKS, EngineUnit, control_group_of, members
+from supervisord_cp.adapters.systemd_unit import CONTROL_GROUPS, LINKS, EngineUnit
 from supervisord_cp.model.base import InstanceId
 from supervisord_cp.ports.process import EngineProcess, ExitStatus, ProcessRecord
 
@@ -40,11 +40,13 @@ class SystemdBackend(DirectBackend):
         state_dir: Path = STATE_DIR,
         *,
         links: Path = LINKS,
+        control_groups: Path = CONTROL_GROUPS,
         report_wait_s: float = REPORT_WAIT_S,
         overdue_s: float = OVERDUE_S,
     ) -> None:
         super().__init__(state_dir, report_wait_s=report_wait_s)
         self._links = links
+        self._control_groups = control_groups
         self._overdue_s = overdue_s
 
     def forget(self, instance: InstanceId) -> None:
@@ -69,7 +71,8 @@ class SystemdBackend(DirectBackend):
         return await asyncio.to_thread(end, self._unit(directory), SharedDirectory(directory.path))
 
     def _unit(self, directory: IncarnationDirectory) -> EngineUnit:
-        return EngineUnit(directory.path.parent.name, self._links)
+        instance = directory.path.parent.name
+        return EngineUnit(instance, self._links, control_groups=self._control_groups)
 
 
 class UnitEngine(KeptEngine):
@@ -91,7 +94,6 @@ class UnitEngine(KeptEngine):
         self._overdue_s = overdue_s
         self._kill_due: asyncio.TimerHandle | None = None
         self._kill: asyncio.Task[None] | None = None
-        self._control_group = control_group_of(record.keeper_pid) if proctree.is_kept(record) else None
         self.exited.add_done_callback(self._on_ended)
 
     async def stop(self, *, grace_s: float) -> None:
@@ -110,9 +112,9 @@ class UnitEngine(KeptEngine):
 
     def survivors(self) -> Sequence[int]:
         known = super().survivors()
-        if self._gone.done() or self._control_group is None or proctree.is_kept(self.record):
+        if self._gone.done() or proctree.is_kept(self.record):
             return known
-        return sorted({*known, *members(self._control_group)})
+        return sorted({*known, *self._unit.members()})
 
     def close(self) -> None:
         super().close()
@@ -172,6 +174,9 @@ def _start(unit: EngineUnit, directory: SharedDirectory) -> AnswerDocument | Non
         if not unit.is_over():
             log.warning("%s runs what nothing is recorded of; stopping it", unit.name)
             unit.stop()
+            if not unit.is_over():
+                left = ", ".join(map(str, unit.members())) or "some that cannot be seen from here"
+                raise OSError(f"processes are left that cannot be killed: {left}")
         directory.share()
         unit.point_to(directory.path)
     except OSError as error:

@@ -1,6 +1,7 @@
 """The unit of an engine, through `systemctl`. What is here blocks; the deadlines say how long at most."""
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
@@ -12,9 +13,13 @@ from supervisord_cp.ports.process import SpawnFailed
 LINKS: Final = Path("/run/supervisord-cp/engines")
 """The template's command line names the link of an instance, which leads to its incarnation's directory."""
 CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
+SLICE: Final = "supervisord-cp-engines.slice"
+"""The template's, unless a drop-in names another."""
 NAME: Final = re.compile(r"[A-Za-z0-9:_.-]+")
 """What a unit's name takes as it is, and the polkit rule allows."""
 OVER: Final = ("inactive", "failed")
+OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""What systemd has told the agent alone: `systemctl` would answer to it too."""
 
 ASK_S: Final = 10.0
 START_S: Final = 90.0
@@ -31,12 +36,14 @@ def unit_of(instance: str) -> str:
 class EngineUnit:
     """The unit of one instance, whichever incarnation it runs."""
 
-    def __init__(self, instance: str, links: Path = LINKS) -> None:
+    def __init__(self, instance: str, links: Path = LINKS, *, control_groups: Path = CONTROL_GROUPS) -> None:
         """Raises SpawnFailed when the instance's name cannot be that of a unit."""
         if not NAME.fullmatch(instance):
             raise SpawnFailed(f"{instance!r} cannot be part of the name of a unit")
         self.name = unit_of(instance)
         self._link = links / instance
+        self._control_groups = control_groups
+        self._slice = SLICE
 
     def point_to(self, directory: Path) -> None:
         """Let the unit's next start be that of this incarnation.
@@ -82,10 +89,21 @@ class EngineUnit:
     def is_over(self) -> bool:
         """Whether nothing of it is left, what it runs at its end included.
 
+        systemd gives a unit up whose processes outlive SIGKILL (state D), so the kernel is asked too.
+
         Raises:
             OSError: systemd does not say.
         """
-        return show(self.name, "ActiveState")["ActiveState"] in OVER
+        found = show(self.name, "ActiveState", "Slice")
+        self._slice = found["Slice"] or SLICE
+        return found["ActiveState"] in OVER and not is_populated(self._control_group())
+
+    def members(self) -> list[int]:
+        """The processes in its control group."""
+        return members(self._control_group())
+
+    def _control_group(self) -> Path:
+        return self._control_groups / slice_path(self._slice) / self.name
 
     def runs(self, directory: Path) -> bool:
         """Whether it runs this incarnation, or ends it just now.
@@ -120,6 +138,7 @@ def systemctl(*words: str, timeout_s: float) -> subprocess.CompletedProcess[str]
     Raises:
         OSError: it cannot be run, or takes too long.
     """
+    environment = {name: value for name, value in os.environ.items() if name not in OURS}
     try:
         return subprocess.run(
             ["systemctl", "--no-ask-password", "--no-pager", *words],
@@ -129,28 +148,37 @@ def systemctl(*words: str, timeout_s: float) -> subprocess.CompletedProcess[str]
             errors="replace",
             timeout=timeout_s,
             check=False,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            env=environment | {"LC_ALL": "C.UTF-8"},
         )
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(f"systemctl {words[0]} took more than {timeout_s:g} s") from error
 
 
-def control_group_of(pid: int) -> Path | None:
-    """The control group (version 2) of a process; None when it has none, or is no more."""
+def slice_path(name: str) -> Path:
+    """Where the control groups of a slice are: each dash in its name is a step down."""
+    words = name.removesuffix(".slice").split("-")
+    return Path(*("-".join(words[:count]) + ".slice" for count in range(1, len(words) + 1)))
+
+
+def is_populated(control_group: Path) -> bool:
+    """Whether a process is in it or below; without control groups of version 2, False."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    paths = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
-    return CONTROL_GROUPS / paths[0] if paths else None
+        return "populated 1" in (control_group / "cgroup.events").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ENODEV:  # it was removed meanwhile
+            return False
+        raise
 
 
 def members(control_group: Path) -> list[int]:
-    """Its processes; nobody when it is gone."""
+    """Its processes that can be seen from here; nobody when it is gone."""
     try:
-        return [int(pid) for pid in (control_group / "cgroup.procs").read_text(encoding="ascii").split()]
+        pids = (control_group / "cgroup.procs").read_text(encoding="ascii").split()
     except OSError:
         return []
+    return [int(pid) for pid in pids if pid != "0"]
 
 
 def _do(*words: str, timeout_s: float) -> str:

@@ -65,7 +65,7 @@ class Coroner:
         if end.fault is not None:
             return Diagnosis(cause=end.fault, evidence=end.why)
         if status.keeper_lost:
-            return Diagnosis(cause=ExitCause.KEEPER_LOST)
+            return with_oom_kills(Diagnosis(cause=ExitCause.KEEPER_LOST), end.oom_kills)
         try:
             cause = engine.classify(status.code, status.signal, text, end.served)
             told = diagnose(status.code, status.signal, text, end.served)

@@ -333,6 +333,19 @@ def test_what_survives_sigkill_is_shown_as_unkillable() -> None:
     assert shown(driver.life, driver.now)[1] == Reason(code=ReasonCode.UNKILLABLE, params={"pid": 101})
 
 
+def test_what_survives_a_crash_and_sigkill_is_shown_as_unkillable() -> None:
+    """The time counts from the news: an agent that was away has not begun to kill before."""
+    driver = Driver()
+    driver.to_ready()
+    driver.feed(ev.Exited(code=1, age_s=1000.0))
+    driver.now += 9.0
+    assert shown(driver.life, driver.now)[0] is InstanceState.CRASHED
+    driver.now += 1.0
+    unkillable = Reason(code=ReasonCode.UNKILLABLE, params={"pid": "?"})
+    assert shown(driver.life, driver.now) == (InstanceState.STOPPING, unkillable)
+    assert kinds(driver.feed(ev.Gone())) == [do.Admit]
+
+
 class TestAdoption:
     def test_one_that_served_counts_as_serving_until_it_is_asked(self) -> None:
         driver = Driver(history=History(ready=Incarnation("old"), ready_since=START - 50.0))

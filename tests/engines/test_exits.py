@@ -119,6 +119,7 @@ def test_an_unknown_cause_shows_the_last_error_that_is_no_consequence() -> None:
         (ExitCause.KILLED, 1, ExitCause.HOST_MEMORY),
         (ExitCause.ENGINE_DEAD, 2, ExitCause.HOST_MEMORY),
         (ExitCause.UNKNOWN, 1, ExitCause.HOST_MEMORY),
+        (ExitCause.KEEPER_LOST, 1, ExitCause.HOST_MEMORY),
         (ExitCause.KILLED, 0, ExitCause.KILLED),
         (ExitCause.GPU_MEMORY, 1, ExitCause.GPU_MEMORY),
         (ExitCause.CONFIGURATION, 1, ExitCause.CONFIGURATION),

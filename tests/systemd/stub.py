@@ -12,6 +12,8 @@ import json, os, sys, time
 folder = os.path.dirname(os.path.abspath(__file__))
 with open(folder + "/asked", "a") as asked:
     asked.write(json.dumps(sys.argv[1:]) + "\\n")
+with open(folder + "/environment", "w") as environment:
+    json.dump(dict(os.environ), environment)
 with open(folder + "/answers") as answers:
     answers = json.load(answers)
 answer = answers.get(next((word for word in sys.argv[1:] if word in answers), ""), {})
@@ -44,3 +46,9 @@ class Systemctl:
         path = self._folder / "asked"
         calls = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         return [[word for word in words if not word.startswith("--no-")] for words in calls]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it was run with the last time."""
+        found: dict[str, str] = json.loads((self._folder / "environment").read_text())
+        return found

@@ -1,5 +1,6 @@
 """The parts of the systemd back end, without a systemd."""
 
+import asyncio
 import os
 import pwd
 import socket
@@ -17,10 +18,11 @@ import pytest
 from supervisord_cp.adapters import systemd, systemd_directory, systemd_share, systemd_unit
 from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.adapters.keeper_directory import IncarnationDirectory
+from supervisord_cp.adapters.proctree import running_boot_id
 from supervisord_cp.adapters.systemd import SystemdBackend, UnitEngine
 from supervisord_cp.adapters.systemd_directory import SharedDirectory
 from supervisord_cp.adapters.systemd_template import engine_account
-from supervisord_cp.adapters.systemd_unit import EngineUnit, control_group_of, members, show
+from supervisord_cp.adapters.systemd_unit import EngineUnit, is_populated, members, show, slice_path
 from supervisord_cp.agent.backend import engine_side, environment_of
 from supervisord_cp.config.schema import AgentConfig
 from supervisord_cp.errors import UsageError
@@ -29,9 +31,11 @@ from supervisord_cp.ports.process import ExitStatus, ProcessRecord, SpawnFailed,
 from tests.keeper.host import until
 from tests.systemd.stub import Systemctl
 
-INACTIVE = {"out": "ActiveState=inactive\n"}
-ACTIVE = {"out": "ActiveState=active\n"}
+SLICE = "Slice=supervisord-cp-engines.slice\n"
+INACTIVE = {"out": f"ActiveState=inactive\n{SLICE}"}
+ACTIVE = {"out": f"ActiveState=active\n{SLICE}"}
 NAME = "supervisord-cp-engine@chat-0.service"
+CONTROL_GROUP = f"supervisord.slice/supervisord-cp.slice/supervisord-cp-engines.slice/{NAME}"
 
 REQUEST = SpawnRequest(
     instance=InstanceId("chat-0"),
@@ -53,7 +57,15 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
 def unit(tmp_path: Path) -> EngineUnit:
     links = tmp_path / "links"
     links.mkdir()
-    return EngineUnit("chat-0", links)
+    return EngineUnit("chat-0", links, control_groups=tmp_path / "cgroup")
+
+
+def populate(control_groups: Path, *pids: int, path: str = CONTROL_GROUP) -> None:
+    """Let the kernel's files of a control group say that these processes are in it."""
+    folder = control_groups / path
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cgroup.events").write_text(f"populated {int(bool(pids))}\nfrozen 0\n")
+    (folder / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
 
 
 @pytest.fixture
@@ -119,8 +131,26 @@ class TestUnit:
     def test_it_is_over_when_systemd_says_so(
         self, unit: EngineUnit, systemctl: Systemctl, state: str, over: bool
     ) -> None:
-        systemctl.answers(show={"out": f"ActiveState={state}\n"})
+        systemctl.answers(show={"out": f"ActiveState={state}\n{SLICE}"})
         assert unit.is_over() is over
+
+    @pytest.mark.parametrize("state", ["inactive", "failed"])
+    def test_it_is_not_over_while_the_kernel_counts_a_process(
+        self, unit: EngineUnit, systemctl: Systemctl, tmp_path: Path, state: str
+    ) -> None:
+        """What outlives SIGKILL, in state D, is given up by systemd."""
+        systemctl.answers(show={"out": f"ActiveState={state}\n{SLICE}"})
+        populate(tmp_path / "cgroup", 12)
+        assert not unit.is_over()
+        assert unit.members() == [12]
+        populate(tmp_path / "cgroup")
+        assert unit.is_over()
+        assert unit.members() == []
+
+    def test_the_slice_may_be_another(self, unit: EngineUnit, systemctl: Systemctl, tmp_path: Path) -> None:
+        systemctl.answers(show={"out": "ActiveState=inactive\nSlice=gpu-jobs.slice\n"})
+        populate(tmp_path / "cgroup", 12, path=f"gpu.slice/gpu-jobs.slice/{NAME}")
+        assert not unit.is_over()
 
     @pytest.mark.parametrize("answer", [{"code": 1, "err": "no bus"}, {"out": ""}])
     def test_unknown_is_not_over(
@@ -155,19 +185,28 @@ class TestUnit:
         assert show(NAME, "User", "LoadState") == {"User": "alice", "LoadState": "loaded"}
         assert systemctl.asked == [["show", "--property=User", "--property=LoadState", NAME]]
 
+    def test_systemctl_does_not_speak_for_the_agent(
+        self, unit: EngineUnit, systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+        unit.start()
+        assert "NOTIFY_SOCKET" not in systemctl.environment
+
 
 class TestControlGroup:
     def test_a_group_that_is_gone_has_nobody(self, tmp_path: Path) -> None:
         assert members(tmp_path / "gone") == []
+        assert not is_populated(tmp_path / "gone")
 
-    def test_members_are_read(self, tmp_path: Path) -> None:
-        (tmp_path / "cgroup.procs").write_text("12\n34\n")
+    def test_members_that_can_be_seen_are_read(self, tmp_path: Path) -> None:
+        """Those of another pid namespace have the number 0."""
+        populate(tmp_path, 12, 0, 34, path=".")
         assert members(tmp_path) == [12, 34]
+        assert is_populated(tmp_path)
 
-    def test_a_process_that_is_no_more_has_none(self) -> None:
-        with subprocess.Popen(["true"]) as process:
-            pid = process.pid
-        assert control_group_of(pid) is None
+    def test_each_dash_of_a_slice_is_a_step_down(self) -> None:
+        assert slice_path("a-b-c.slice") == Path("a.slice/a-b.slice/a-b-c.slice")
+        assert slice_path("system.slice") == Path("system.slice")
 
 
 class TestSharedDirectory:
@@ -310,7 +349,13 @@ class TestSharing:
 class TestBackend:
     def backend(self, tmp_path: Path) -> SystemdBackend:
         (tmp_path / "links").mkdir(exist_ok=True)
-        return SystemdBackend(tmp_path / "state", links=tmp_path / "links", report_wait_s=0, overdue_s=0.05)
+        return SystemdBackend(
+            tmp_path / "state",
+            links=tmp_path / "links",
+            control_groups=tmp_path / "cgroup",
+            report_wait_s=0,
+            overdue_s=0.05,
+        )
 
     async def test_a_start_that_systemd_refuses_is_told(self, tmp_path: Path, systemctl: Systemctl) -> None:
         systemctl.answers(start={"err": "Access denied\n", "code": 4}, show=INACTIVE)
@@ -343,6 +388,43 @@ class TestBackend:
             await self.backend(tmp_path).spawn(REQUEST)
         assert [words[0] for words in systemctl.asked] == ["show", "stop"]
 
+    async def test_nothing_is_started_beside_what_cannot_be_killed(
+        self, tmp_path: Path, systemctl: Systemctl
+    ) -> None:
+        systemctl.answers(show=INACTIVE)
+        populate(tmp_path / "cgroup", 12, 34)
+        with pytest.raises(SpawnFailed, match="processes are left that cannot be killed: 12, 34"):
+            await self.backend(tmp_path).spawn(REQUEST)
+        assert [words[0] for words in systemctl.asked] == ["show", "stop", "show"]
+
+    async def test_who_outlives_its_unit_is_a_survivor_and_nothing_is_over(
+        self,
+        tmp_path: Path,
+        systemctl: Systemctl,
+        directory: SharedDirectory,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(systemd, "END_WAIT_S", 0.01)
+        systemctl.answers(show=INACTIVE, kill={"code": 1, "err": "not loaded"})
+        record(directory, boot_id=running_boot_id(), pid=0)
+        populate(tmp_path / "cgroup", 12)
+        backend = self.backend(tmp_path)
+        EngineUnit("chat-0", tmp_path / "links").point_to(directory.path)
+        [engine] = await backend.find()
+        assert (await engine.exited).keeper_lost
+        gone = asyncio.create_task(engine.gone())
+        await until(lambda: sum("kill" in words for words in systemctl.asked) >= 2)
+        assert not gone.done()
+        assert engine.survivors() == [12]
+        with pytest.raises(ValueError, match="not gone yet"):
+            backend.forget(REQUEST.instance)
+        populate(tmp_path / "cgroup")
+        await gone
+        assert list(engine.survivors()) == []
+        backend.forget(REQUEST.instance)
+        engine.close()
+        backend.close()
+
     async def test_a_unit_that_stays_is_killed_again_and_again(
         self,
         tmp_path: Path,
@@ -352,7 +434,7 @@ class TestBackend:
     ) -> None:
         monkeypatch.setattr(systemd, "END_WAIT_S", 0.01)
         systemctl.answers(show=ACTIVE)
-        known = record(directory, boot_id=systemd_directory.running_boot_id(), pid=0)
+        known = record(directory, boot_id=running_boot_id(), pid=0)
         backend = self.backend(tmp_path)
         EngineUnit("chat-0", tmp_path / "links").point_to(directory.path)
         [engine] = await backend.find()

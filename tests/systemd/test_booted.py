@@ -8,16 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.shape.sources import ROOT
-from tests.systemd.booted.machine import missing
+from tests.systemd.booted.image import missing
 
 ALL_S = 600.0
-ASKED_FOR = "SUPERVISORD_CP_SYSTEMD_TESTS"
-"""Not run by default yet: what follows a keeper that is killed under systemd is not right in all cases."""
 
 
 @pytest.mark.systemd
 @pytest.mark.timeout(ALL_S + 60)
-@pytest.mark.skipif(ASKED_FOR not in os.environ, reason=f"{ASKED_FOR}=1 runs it; see docs/systemd.md")
 @pytest.mark.skipif(missing() != "", reason=f"a real systemd {missing()}")
 def test_on_a_real_systemd(tmp_path: Path) -> None:
     one_by_one = ("-o", "addopts=", "-q", "--durations=5", f"--basetemp={tmp_path / 'booted'}")

@@ -84,6 +84,8 @@ class Run(Value, frozen=True, kw_only=True):
     spawned_at: float
     stop_grace_s: float = 30.0
     ready_since: float | None = None
+    exited_at: float | None = None
+    """When its end was heard of; of its main process, others may be left."""
     phase: Phase = Phase.SPAWNED
     moved_at: float | None = None
     """When its start last computed or said something, as far as it was looked at."""

@@ -224,7 +224,7 @@ def _absorb_exit(life: Life, event: ev.Exited, now: float) -> Life:
         life,
         stage=stage,
         stopping=stopping,
-        run=replace(run, pid=None),
+        run=replace(run, pid=None, exited_at=now),
         history=replace(life.history, last=ended),
         health=NO_REASON,
         health_failures=0,

@@ -54,10 +54,12 @@ def shown(life: Life, now: float, policy: LifePolicy = DEFAULT_POLICY) -> tuple[
             return state, Reason(code=ReasonCode.WAKING)
         case Stage.STOPPING if life.stopping is not None:
             if now >= life.stopping.since + life.stopping.grace_s + policy.unkillable_after_s:
-                pid = life.run.pid if life.run is not None else None
-                return state, Reason(code=ReasonCode.UNKILLABLE, params={"pid": "?" if pid is None else pid})
+                return state, _unkillable(life)
             return state, life.stopping.reason
         case Stage.CRASHED if last is not None:
+            ended_at = life.run.exited_at if life.run is not None else None
+            if ended_at is not None and now >= ended_at + policy.unkillable_after_s:
+                return InstanceState.STOPPING, _unkillable(life)
             return state, Reason(code=ReasonCode.EXITED, params={"how": how(last)})
         case Stage.BACKOFF if last is not None:
             seconds = max(0.0, (life.history.retry_at or now) - now)
@@ -67,6 +69,11 @@ def shown(life: Life, now: float, policy: LifePolicy = DEFAULT_POLICY) -> tuple[
                 params={"seconds": round(seconds, 1), "restarts": life.history.restarts, "how": how(last)},
             )
     return state, NO_REASON
+
+
+def _unkillable(life: Life) -> Reason:
+    pid = life.run.pid if life.run is not None else None
+    return Reason(code=ReasonCode.UNKILLABLE, params={"pid": "?" if pid is None else pid})
 
 
 def how(ended: Ended) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.systemd.booted.fleet import DAEMONS, Fleet
-from tests.systemd.booted.machine import PROGRAM, Machine, missing
+from tests.systemd.booted.image import missing
+from tests.systemd.booted.machine import PROGRAM, Machine, leave_the_hosts_network
 
 if "SUPERVISORD_CP_BOOTED" not in os.environ:
     collect_ignore_glob = ["test_*.py"]
@@ -23,6 +24,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     made = Machine(tmp_path_factory.mktemp("machine"))
     try:
         made.build()
+        leave_the_hosts_network()
         made.boot()
         made.do(PROGRAM, "install", "systemd")
         yield made

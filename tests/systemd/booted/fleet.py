@@ -134,3 +134,7 @@ args = {{ fake-itl-ms = 20.0 }}
     def main_pid(self, unit: str) -> int:
         """The main process of a unit."""
         return int(self.machine.show(unit, "MainPID"))
+
+    def replaced(self, unit: str, pid: int) -> None:
+        """Wait until a unit has another main process than this one."""
+        self.machine.until(lambda: self.main_pid(unit) not in (0, pid), f"{unit} is restarted")

@@ -1,105 +1,55 @@
-"""A Debian with a real systemd, booted in systemd-nspawn: made once and kept, copied for each run.
+"""A Debian with a real systemd, booted in systemd-nspawn from a copy of the image.
 
-It shares the host's network, so what listens on 127.0.0.1 inside is reachable from the tests.
+It has a network of its own, in which the tests are too from the boot on: what listens on 127.0.0.1 inside
+is reachable from them, and nothing else of the host is.
 """
 
 import contextlib
-import hashlib
+import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from tests.shape.sources import ROOT
+from tests.systemd.booted.image import HOME, WHEELS, control_groups, execute, prepared_root
 
-RELEASE: Final = "bookworm"
-PACKAGES: Final = (
-    "systemd",
-    "systemd-sysv",
-    "libpam-systemd",  # what polkitd needs by another name, which debootstrap does not look up
-    "dbus",
-    "polkitd",
-    "python3",
-    "python3-venv",
-    "procps",
-)
-TEST_PACKAGES: Final = ("aioresponses", "pytest", "pytest-asyncio", "pytest-timeout")
-"""For the tests that run inside."""
-PYTHON: Final = (3, 11)
-"""What the release has."""
-HOME: Final = "/opt/supervisord-cp"
 PROGRAM: Final = f"{HOME}/bin/supervisord-cp"
 SOURCE: Final = "/src"
-WHEELS: Final = "/wheels"
-NSPAWN: Final = ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot")
+NSPAWN: Final = (
+    "systemd-nspawn",
+    "--quiet",
+    "--register=no",
+    "--keep-unit",
+    "--capability=CAP_NET_ADMIN",
+    "--boot",
+)
+ENTER: Final = """
+import ctypes, os, signal, sys
+with open(sys.argv[1] + "/cgroup.procs", "w") as procs:
+    procs.write("0")
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Runs a command in a control group, and not longer than the process that started it."""
+CLONE_NEWNET: Final = 0x40000000
 UP: Final = ("running", "degraded")
 """What `systemctl is-system-running` says when the boot is over."""
 BOOT_S: Final = 60.0
 RUN_S: Final = 120.0
 
 
-def missing() -> str:
-    """Why there can be no machine here, "" when there can."""
-    if os.geteuid() != 0:
-        return "needs root"
-    if sys.version_info[:2] != PYTHON:
-        return f"needs Python {'.'.join(map(str, PYTHON))}, which is what {RELEASE} has"
-    absent = [name for name in ("systemd-nspawn", "debootstrap", "nsenter") if shutil.which(name) is None]
-    return f"needs {', '.join(absent)} (Debian: systemd-container, debootstrap, util-linux)" if absent else ""
-
-
-def prepared_root() -> Path:
-    """A root file system with everything but our own wheel; made if it is not there."""
-    if named := os.environ.get("SUPERVISORD_CP_SYSTEMD_ROOT"):
-        return Path(named)
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    key = hashlib.sha256(repr((RELEASE, PACKAGES, TEST_PACKAGES, needed)).encode()).hexdigest()[:16]
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supervisord-cp-systemd"
-    root = caches / key
-    if not root.exists():
-        shutil.rmtree(caches, ignore_errors=True)  # of other dependencies
-        new = caches / f"{key}.{os.getpid()}"
-        new.parent.mkdir(parents=True)
-        try:
-            _make(new, (*needed, *TEST_PACKAGES))
-            new.rename(root)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    return root
-
-
-def _make(root: Path, requirements: Sequence[str]) -> None:
-    packages = f"--include={','.join(PACKAGES)}"
-    _run("debootstrap", "--variant=minbase", packages, RELEASE, str(root))
-    shutil.rmtree(root / "var/cache/apt", ignore_errors=True)
-    wheels = root / WHEELS.lstrip("/")
-    _run(sys.executable, "-m", "pip", "wheel", "-q", "-w", str(wheels), *requirements)
-    _run("chroot", str(root), "python3", "-m", "venv", HOME)
-    pip = ("chroot", str(root), f"{HOME}/bin/pip", "install", "-q", "--no-index", f"--find-links={WHEELS}")
-    _run(*pip, *requirements)
-    shutil.rmtree(wheels)
-
-
-def _run(*argv: str) -> None:
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_"))}
-    chrooted = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
-    ended = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=chrooted if argv[0] == "chroot" else bare,
-    )
-    assert ended.returncode == 0, f"{' '.join(argv)}:\n{ended.stdout[-4000:]}"
+def leave_the_hosts_network() -> None:
+    """From now on this process, and what it starts, has a network of its own."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
 
 
 class Machine:
@@ -110,21 +60,25 @@ class Machine:
         self._console = folder / "console"
         self._name = f"scp-{os.getpid()}"
         self._nspawn: subprocess.Popen[bytes] | None = None
+        # Machines in one control group would take each other's processes for their own.
+        self.control_group = (control_groups() or Path()) / self._name
 
     def build(self) -> None:
         """Make the copy, with the wheel of this checkout installed."""
-        _run("cp", "-a", "--reflink=auto", str(prepared_root()), str(self.root))
+        execute("cp", "-a", "--reflink=auto", str(prepared_root()), str(self.root))
         wheels = self.root / WHEELS.lstrip("/")
-        _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(ROOT))
+        execute(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(ROOT))
         [wheel] = [path.name for path in wheels.iterdir()]
         pip = ("chroot", str(self.root), f"{HOME}/bin/pip")
-        _run(*pip, "install", "-q", "--no-index", "--no-deps", f"{WHEELS}/{wheel}")
+        execute(*pip, "install", "-q", "--no-index", "--no-deps", f"{WHEELS}/{wheel}")
 
     def boot(self) -> None:
         """Boot it and wait until it is up."""
+        self.control_group.mkdir(exist_ok=True)
         with self._console.open("ab") as console:
             self._nspawn = subprocess.Popen(
                 [
+                    *(sys.executable, "-c", ENTER, str(self.control_group)),
                     *NSPAWN,
                     f"--machine={self._name}",
                     f"--directory={self.root}",
@@ -149,16 +103,22 @@ class Machine:
 
     def close(self) -> None:
         """End it, whatever it does, and remove it."""
+        if self.control_group.exists():
+            (self.control_group / "cgroup.kill").write_text("1")
         if self._nspawn is not None:
-            processes = psutil.Process(self._nspawn.pid).children(recursive=True)
-            self._nspawn.kill()
             self._nspawn.wait()
             self._nspawn = None
-            for process in processes:  # with the first of them the kernel ends all
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(processes, timeout=BOOT_S)
+        self._remove_control_group()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _remove_control_group(self) -> None:
+        """With the last process; the innermost groups first."""
+        deadline = time.monotonic() + BOOT_S
+        while self.control_group.exists() and time.monotonic() < deadline:
+            for folder, _, _ in os.walk(self.control_group, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+            time.sleep(0.02)
 
     def run(self, *argv: str, timeout_s: float = RUN_S) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root."""
@@ -188,6 +148,10 @@ class Machine:
         """Processes in a unit's control group, as the machine numbers them."""
         path = self.show(unit, "ControlGroup")
         return [int(pid) for pid in self.run("cat", f"/sys/fs/cgroup{path}/cgroup.procs").stdout.split()]
+
+    def put_into(self, path: str, pid: int) -> None:
+        """Move a process of ours, whom nobody inside can see or signal, into a control group inside."""
+        (self.control_group / "payload" / path.lstrip("/") / "cgroup.procs").write_text(str(pid))
 
     def until(self, true: Callable[[], object], what: str, patience_s: float = 60.0) -> None:
         """Wait for a condition; when it does not come to hold, say what the journal says."""

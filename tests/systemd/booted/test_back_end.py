@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.systemd.booted.machine import HOME, SOURCE, Machine
+from tests.systemd.booted.image import HOME
+from tests.systemd.booted.machine import SOURCE, Machine
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(400)]
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -163,10 +164,8 @@ def test_a_daemon_that_hangs_is_restarted_and_one_that_works_is_not(machine: Mac
     machine.until(lambda: all(now > then for now, then in zip(heard(), longer, strict=True)), "they are fed")
     assert {unit: fleet.main_pid(unit) for unit in DAEMONS} == working
     machine.do("kill", "-STOP", *map(str, working.values()))
-    for unit in DAEMONS:
-        machine.until(
-            lambda unit=unit: fleet.main_pid(unit) not in (0, working[unit]), f"{unit} is restarted"
-        )
+    for unit, pid in working.items():
+        fleet.replaced(unit, pid)
     assert fleet.ready() == before
 
 
@@ -197,6 +196,29 @@ def test_with_a_killed_keeper_the_engine_ends_and_is_started_again(machine: Mach
     machine.do("kill", "-KILL", str(fleet.main_pid(unit)))
     machine.until(lambda: fleet.pids().get("chat-0", before["chat-0"]) != before["chat-0"], "a new life")
     assert set(tree) & set(machine.pids(unit)) == set()
+    assert fleet.instances()["chat-0"]["last_exit"]["cause"] == "keeper_lost"
+    assert fleet.ready()["chat-1"] == before["chat-1"]
+
+
+def test_nothing_is_started_beside_what_systemd_cannot_kill(machine: Machine, fleet: Fleet) -> None:
+    """A process of another pid namespace stands for one in state D: systemd gives up and forgets the unit."""
+    before = fleet.ready()
+    unit = "supervisord-cp-engine@chat-0.service"
+    tree = machine.pids(unit)
+    path = machine.show(unit, "ControlGroup")
+    keeper = fleet.main_pid(unit)
+    with subprocess.Popen(["sleep", "600"]) as unkillable:
+        try:
+            machine.put_into(path, unkillable.pid)
+            machine.do("kill", "-KILL", str(keeper))
+            machine.until(lambda: machine.show(unit, "ActiveState") in ("inactive", "failed"), "it gives up")
+            machine.run("kill", "-KILL", *map(str, tree))  # whom systemd had not come to
+            machine.until(lambda: "unkillable" in str(fleet.instances()["chat-0"]["reason"]), "it is said")
+            assert fleet.instances()["chat-0"]["state"] == "stopping"
+            assert fleet.pids() == {"chat-1": before["chat-1"]}
+        finally:
+            unkillable.kill()
+    machine.until(lambda: len(fleet.pids()) == len(before), "it is started when nobody is left")
     assert fleet.instances()["chat-0"]["last_exit"]["cause"] == "keeper_lost"
     assert fleet.ready()["chat-1"] == before["chat-1"]
 

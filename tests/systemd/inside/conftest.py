@@ -1,4 +1,4 @@
-"""Tests that run inside the machine, as root, against its systemd; `test_machine.py` runs them.
+"""Tests that run inside the machine, as root, against its systemd; `booted/test_back_end.py` runs them.
 
 The back end is the agent's; the units are the installed ones, with a drop-in that lets them write to the
 folders of the tests.
@@ -17,9 +17,10 @@ import pytest
 import pytest_asyncio
 
 from supervisord_cp.adapters.systemd import SystemdBackend
+from supervisord_cp.adapters.systemd_unit import OVER, show, unit_of
 from supervisord_cp.ports.process import ProcessBackend, ProcessRecord
 from tests.keeper import test_adoption
-from tests.keeper.host import Host, ends
+from tests.keeper.host import Host, ends, until
 
 if "SUPERVISORD_CP_INSIDE" not in os.environ:
     collect_ignore_glob = ["test_*.py"]
@@ -50,6 +51,7 @@ def ended_with_its_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def end_for_good(record: ProcessRecord) -> None:
         await ends(record.pid)
+        await until(lambda: show(unit_of(record.instance), "ActiveState")["ActiveState"] in OVER)
 
     monkeypatch.setattr(test_adoption, "end_for_good", end_for_good)
 

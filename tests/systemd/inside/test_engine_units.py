@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from supervisord_cp.adapters.systemd import SystemdBackend
-from supervisord_cp.adapters.systemd_unit import LINKS, control_group_of, show, unit_of
+from supervisord_cp.adapters.systemd_unit import LINKS, show, unit_of
 from supervisord_cp.ports.process import ExitStatus, ProcessRecord, SpawnFailed, instance_directory
 from tests.keeper import programs
 from tests.keeper.host import PATIENCE_S, Host, ends, is_alive, until
@@ -52,7 +52,7 @@ def active_state(record: ProcessRecord) -> str:
 
 
 def control_group(pid: int) -> str:
-    return str(control_group_of(pid))
+    return Path(f"/proc/{pid}/cgroup").read_text().strip()
 
 
 @pytest.fixture
