@@ -4,9 +4,12 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Final
 
 log = logging.getLogger(__name__)
+
+_FIRST_PASSED: Final = 3
 
 
 class Notifier:
@@ -35,17 +38,27 @@ class Notifier:
         """The end has begun."""
         self._send("STOPPING=1")
 
+    def keep(self, sockets: Sequence[socket.socket], name: str, *, instead: bool = False) -> None:
+        """Have systemd hold these sockets open while we are restarted (`FileDescriptorStoreMax=`), `instead`
+        of those that it holds by this name."""
+        if instead:
+            self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        self._send(f"FDSTORE=1\nFDNAME={name}", [one.fileno() for one in sockets])
+
     def watchdog(self) -> None:
         """Still making progress. Call it from the work itself, not from a timer beside it."""
         self._send("WATCHDOG=1")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, descriptors: Sequence[int] = ()) -> None:
         if not self._address:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.setblocking(False)
-                sender.sendto(text.encode(), self._address)
+                if descriptors:
+                    socket.send_fds(sender, [text.encode()], descriptors, 0, self._address)
+                else:
+                    sender.sendto(text.encode(), self._address)
         except OSError as error:
             log.debug("systemd was not told %r: %s", text, error)
 
@@ -56,3 +69,16 @@ def _watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
     if not microseconds.isdecimal() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     return int(microseconds) / 2e6 or None
+
+
+def take_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """The sockets that systemd has passed to this process, of a socket unit or kept over a restart; taken
+    out of the environment."""
+    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return []
+    passed = range(_FIRST_PASSED, _FIRST_PASSED + int(count))
+    for descriptor in passed:
+        os.set_inheritable(descriptor, False)
+    return [socket.socket(fileno=descriptor) for descriptor in passed]

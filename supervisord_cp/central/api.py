@@ -25,6 +25,8 @@ from supervisord_cp.wire.messages import AGENT_PATH, ROUTER_PATH
 MAX_BODY: Final = 64 * 1024
 VERBS: Final = ("start", "stop", "restart", "drain")
 LOG_LINES: Final = 200
+ROUTER_RESTART_S: Final = 40.0
+"""How long a router may take to have new processes serve."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
@@ -114,6 +116,12 @@ class Api:
             ),
             ("POST", "/api/v1/nodes/{id}/cordon", self._cordon(True), "place nothing new on a node or GPU"),
             ("POST", "/api/v1/nodes/{id}/uncordon", self._cordon(False), "lift a cordon"),
+            (
+                "POST",
+                "/api/v1/routers/restart",
+                self.restart_routers,
+                "put new processes in the place of the routers', losing no request",
+            ),
             ("GET", AGENT_PATH, self._links.agent, "the websocket of agents"),
             ("GET", ROUTER_PATH, self._links.router, "the websocket of routers"),
         ]
@@ -150,7 +158,17 @@ class Api:
     async def differences(self, request: web.Request) -> web.StreamResponse:
         deployment = request.query.get("deployment", "")
         params = {"deployment": deployment} if deployment else {}
-        return web.json_response(await ask_routers(self._links.routers, "policies.differences", **params))
+        answers = await ask_routers(self._links.routers, "policies.differences", params)
+        return web.json_response(answers)
+
+    async def restart_routers(self, request: web.Request) -> web.StreamResponse:
+        addresses = self._c.routers.addresses()
+        asked = {a: peer for a, r in addresses.items() if (peer := self._links.routers.get(r)) is not None}
+        answers = await ask_routers(asked, "restart", within_s=ROUTER_RESTART_S)
+        told = {a: answer if isinstance(answer, str) else answer["error"] for a, answer in answers.items()}
+        for address, problem in told.items():
+            self._c.note("router.restarted" if not problem else "router.not_restarted", address)
+        return web.json_response({"routers": told})
 
     async def reload_policies(self, request: web.Request) -> web.StreamResponse:
         problems, routers = await asyncio.gather(

@@ -92,7 +92,7 @@ class ExplainApi:
 
     async def _request(self, name: str) -> Json:
         """Routers keep the latest decisions; central asks them all."""
-        answers = await ask_routers(self._links.routers, "requests.explain", request=name)
+        answers = await ask_routers(self._links.routers, "requests.explain", {"request": name})
         found = {router: told for router, told in answers.items() if told and isinstance(told, list)}
         if not found:
             raise NotFound(f"no router has decided lately for a request {name} (see its x-request-id)")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from supervisord_cp.builtin.routers.presets import PRESETS
@@ -214,12 +215,18 @@ class CentralPolicies:
         self._tell(Event(kind=kind, subject=subject, message=message, severity=severity))
 
 
-async def ask_routers(routers: Mapping[str, Peer], method: str, **params: str) -> dict[str, Any]:
+async def ask_routers(
+    routers: Mapping[str, Peer],
+    method: str,
+    params: Mapping[str, str] = MappingProxyType({}),
+    *,
+    within_s: float = ROUTER_ANSWER_S,
+) -> dict[str, Any]:
     """What routers answer to a call, by router; one that does not answer says why."""
 
     async def one(peer: Peer) -> Any:
         try:
-            async with asyncio.timeout(ROUTER_ANSWER_S):
+            async with asyncio.timeout(within_s):
                 return json.loads("".join([piece async for piece in peer.call(method, {**params})]))
         except (TimeoutError, CallFailed, ValueError) as error:
             return {"error": str(error) or "no answer in time"}

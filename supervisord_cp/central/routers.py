@@ -162,10 +162,15 @@ class Routers:
             self.views[router] = replace(view, connected=False)
 
     def reported(self, report: RouterReport) -> bool:
-        """Take in a report; True when an open lease count or the applied version has changed."""
+        """Take in a report; True when an open lease count or the applied version has changed. One that says
+        that it is the last is the end of its router."""
         view = self.views.get(report.router)
         if view is None:
             return False
+        if report.ended:
+            self.gone(report.router)
+            del self.views[report.router]
+            return True
         before = view.report
         self.views[report.router] = replace(view, connected=True, heard_at=self._clock.now(), report=report)
         return before is None or (before.version, before.leases) != (report.version, report.leases)
@@ -191,6 +196,11 @@ class Routers:
             if view.connected and report is not None and report.api_url.endswith(f"//{address}"):
                 return report.pid or None
         return None
+
+    def addresses(self) -> dict[str, str]:
+        """One router that is connected for each address that is served, by its id without the number of the
+        process: what all processes of an address are asked, one of them is asked."""
+        return {view.id.partition("/")[0]: view.id for view in self.views.values() if view.connected}
 
     def instances(self) -> list[RoutedInstance]:
         """Every instance that routers know of, as it is now."""

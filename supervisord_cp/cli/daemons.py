@@ -54,15 +54,6 @@ def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
     sys.exit(asyncio.run(main))
 
 
-def _run_on_uvloop(main: Coroutine[Any, Any, int]) -> NoReturn:
-    """uvloop where it is installed (it is on CPython), else the standard loop."""
-    try:
-        import uvloop
-    except ImportError:
-        _run(main)
-    sys.exit(uvloop.run(main))
-
-
 @click.command()
 @daemon_options
 @click.option("--stop-router", is_flag=True, help="Stop the router that it started, too, when it is stopped.")
@@ -94,12 +85,17 @@ def agent(config: Path, log_level: str, with_parent: int | None, stop_engines: b
 
 @click.command()
 @daemon_options
-def router(config: Path, log_level: str, with_parent: int | None) -> None:
+@click.option(
+    "--no-wait", is_flag=True, help="At SIGTERM leave open requests to the processes that have them."
+)
+def router(config: Path, log_level: str, with_parent: int | None, no_wait: bool) -> None:
     """Run the data plane: the address that OpenAI clients talk to.
 
-    SIGTERM lets open requests finish; a second one ends them.
+    It holds the address and runs the processes that serve ([router] processes). SIGTERM lets open requests
+    finish; a second one ends them. SIGHUP replaces the processes, with the configuration as it is then,
+    without refusing a connection or cutting a stream.
     """
     settings = _prepared(config, log_level, with_parent)
-    from supervisord_cp.router.app import run_router
+    from supervisord_cp.router.holder import run_processes
 
-    _run_on_uvloop(run_router(settings))
+    _run(run_processes(config, settings, log_level=log_level, wait=not no_wait))

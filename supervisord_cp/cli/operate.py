@@ -8,7 +8,11 @@ from supervisord_cp.cli.client import ControlClient
 from supervisord_cp.cli.connect import with_client
 from supervisord_cp.cli.options import Command, duration
 from supervisord_cp.cli.target import Names, Target, resolve, resolve_node
+from supervisord_cp.errors import SupervisordError
 
+ROUTER: Final = "router"
+"""What `restart` also takes; a deployment of this name is `deployment/router`."""
+RESTART_S: Final = 45.0
 TARGET_HELP: Final = "TARGET is an instance, a deployment, NODE, NODE:GPU or `all`."
 
 
@@ -77,9 +81,13 @@ def stop(client: ControlClient, target: str, deadline: float | None) -> None:
 def restart(client: ControlClient, target: str, deadline: float | None) -> None:
     """Replace TARGET's engines, losing no request.
 
-    That is when others can take them; else they wait for the new engine.
+    That is when others can take them; else they wait for the new engine. `router` replaces the processes of
+    all routers: nothing is refused meanwhile, and open requests finish in the old ones.
     """
-    _act(client, "restart", target, deadline)
+    if target == ROUTER:
+        _restart_routers(client)
+    else:
+        _act(client, "restart", target, deadline)
 
 
 @click.command(epilog=TARGET_HELP)
@@ -116,6 +124,16 @@ def uncordon(client: ControlClient, node: str) -> None:
 def _act(client: ControlClient, verb: str, text: str, deadline: float | None) -> None:
     for target in resolve(text, _names(client)):
         _post(client, verb, target, {} if deadline is None else {"deadline_s": deadline})
+
+
+def _restart_routers(client: ControlClient) -> None:
+    answers = client.post("routers", "restart", body={}, timeout_s=RESTART_S).get("routers", {})
+    if not answers:
+        raise SupervisordError("no router is connected")
+    for address, problem in answers.items():
+        click.echo(f"router {address}: {problem or 'restarted'}", err=bool(problem))
+    if any(answers.values()):
+        raise SupervisordError("not every router was restarted")
 
 
 def _cordon(client: ControlClient, verb: str, text: str) -> None:

@@ -83,6 +83,9 @@ class RouterReport(Value, frozen=True, kw_only=True):
     rotation: tuple[OutOfRotation, ...] = ()
     """The same, and why."""
     pid: int = 0
+    """Of the process to signal; several routers with one pid are processes of one address."""
+    ended: bool = False
+    """Whether this is the last one: its process ends, and holds nothing any more."""
     api_url: str = ""
     policies: tuple[PolicyHealth, ...] = ()
     shadows: tuple[ShadowCount, ...] = ()

@@ -16,7 +16,6 @@ from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.config.schema import Config
 from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
-from supervisord_cp.errors import UsageError
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.dispatch import Dispatcher
@@ -25,37 +24,44 @@ from supervisord_cp.router.health import HealthChecks
 from supervisord_cp.router.listener import Listener
 from supervisord_cp.router.memory import Memory
 from supervisord_cp.router.policies import DESCRIBE_S, RouterPolicies
+from supervisord_cp.router.seat import Seat
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
+GRACE_S: Final = 1.0
+"""How long idle connections are kept after others serve in our place: a request may be on its way."""
 FILES_EVERY_S: Final = 1.0
 _GC_THRESHOLD: Final = 50_000
 
 
 async def run_router(
-    config: Config, *, router_id: str = "", on_ready: Callable[[str], None] = lambda url: None
+    config: Config,
+    *,
+    router_id: str = "",
+    on_ready: Callable[[str], None] = lambda url: None,
+    seat: Seat | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
     The first signal lets open requests finish for up to `router.drain_timeout_s`, a second one ends them;
     SIGHUP reads the clients' keys and the certificate again.
-    `on_ready` is given the address that clients use, once they can connect.
+    `on_ready` is given the address that clients use, once they can connect. `seat`: we are one of several
+    processes of an address.
 
     Raises:
         UsageError: the configuration asks for what cannot be (address taken, certificate unreadable, …).
     """
-    if config.router.processes != 1:
-        raise UsageError("router.processes: one process per router is all there is yet; set it to 1")
-    return await _Router(config, router_id or _default_id(config)).run(on_ready)
+    return await _Router(config, router_id, seat).run(on_ready)
 
 
 class _Router:
     """The parts of one router process, and what they tell each other."""
 
-    def __init__(self, config: Config, router_id: str) -> None:
+    def __init__(self, config: Config, router_id: str, seat: Seat | None) -> None:
         self._config = config
         self._id = router_id
+        self._seat = seat
         self._loop = asyncio.get_running_loop()
         self._policies = RouterPolicies(config.plugins.paths, self._event)
         self._dispatcher = Dispatcher(
@@ -75,15 +81,25 @@ class _Router:
         self._memory = Memory(config.central.state_dir / "router" / "fleet.json")
         self._follower: Follower | None = None
         self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._ends = 0
+        """How often we were asked to end; not counted: that others serve in our place."""
 
     async def run(self, on_ready: Callable[[str], None]) -> int:
         _raise_file_limit()
         await self._policies.load(self._config.deployments)
-        await self._listener.start()
+        seat = self._seat
+        if seat is None:
+            await self._listener.start()
+        else:
+            seat.column.others.look()
+            tell = seat.column.connections if self._config.router.processes > 1 else None
+            await self._listener.start(seat.sockets, tell)
+        self._id = self._id or _id_of(self._listener.url, seat)
         self._follower = follower = Follower(
             self._dispatcher,
             router_id=self._id,
+            pid=os.getpid() if seat is None else seat.holder,
+            restart=None if seat is None else seat.restart,
             central=self._config.router.central,
             token_file=self._config.router.token_file,
             api_url=self._listener.url,
@@ -104,14 +120,25 @@ class _Router:
             self._loop.create_task(self._policies.run()),
             self._loop.create_task(self._tick_for_ever(notifier)),
         ]
+        if seat is not None:
+            seat.open(leave=self._stop.set, wake=self._dispatcher.pump_all)
         try:
             log.info("router %s serves at %s", self._id, self._listener.url)
             on_ready(self._listener.url)
             notifier.ready(f"serving at {self._listener.url}")
+            if seat is not None:
+                seat.column.beat(time.monotonic_ns())
+                seat.ready()
             await self._stop.wait()
             notifier.stopping()
+            if seat is not None:
+                seat.column.take_none()
             await self._drain()
+            self._dispatcher.cut_all()
+            await follower.leave()
         finally:
+            if seat is not None:
+                seat.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -161,23 +188,36 @@ class _Router:
         self._listener.refresh()
 
     def _signalled(self) -> None:
-        (self._hurry if self._stop.is_set() else self._stop).set()
+        self._ends += 1
+        if self._stop.is_set():  # we are draining
+            self._dispatcher.end()
+        self._stop.set()
 
     async def _drain(self) -> None:
-        """Let open requests finish."""
-        self._listener.drain()
-        self._dispatcher.end()
-        deadline = time.monotonic() + self._config.router.drain_timeout_s
+        """Let open requests finish. When others serve in our place, what waits goes on waiting here."""
+        now = time.monotonic()
+        deadline = now + self._config.router.drain_timeout_s
+        least = now
+        if self._ends:
+            self._listener.drain()
+            self._dispatcher.end()
+        else:
+            self._listener.drain(GRACE_S)
+            least += GRACE_S
         if self._listener.connections:
             log.info("ending: %d connections finish what they asked for", self._listener.connections)
-        while self._listener.connections and not self._hurry.is_set() and time.monotonic() < deadline:
+        while (self._listener.connections or now < least) and self._ends <= 1 and now < deadline:
             await asyncio.sleep(TICK_S / 2)
+            now = time.monotonic()
+        self._dispatcher.end()
 
     async def _tick_for_ever(self, notifier: Notifier) -> None:
         next_files = next_watchdog = next_description = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
+            if self._seat is not None:
+                self._seat.tick()
             try:
                 self._dispatcher.tick()
                 self._health.tick(now)
@@ -196,8 +236,10 @@ class _Router:
                 notifier.watchdog()
 
 
-def _default_id(config: Config) -> str:
-    return f"{socket.gethostname()}:{config.router.api_listen.port}"
+def _id_of(url: str, seat: Seat | None) -> str:
+    """`HOST:PORT`, and the number of the process where there may be several."""
+    name = f"{socket.gethostname()}:{url.rpartition(':')[2]}"
+    return name if seat is None else f"{name}/{seat.number}"
 
 
 def _raise_file_limit() -> None:

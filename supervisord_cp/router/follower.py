@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY_S: Final = 0.5
 AGAIN_AFTER_S: Final = 1.0
+FAREWELL_S: Final = 0.5
 
 
 class Follower:
@@ -47,8 +48,12 @@ class Follower:
         metrics: Callable[[], str],
         on_change: Callable[[], None] = lambda: None,
         policies: RouterPolicies | None = None,
+        pid: int = 0,
+        restart: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        """`on_change`: called when there is something new to remember. `policies`: what is told of them."""
+        """`pid`: of the process to signal (default: ours). `on_change`: called when there is something new
+        to remember. `policies`: what is told of them. `restart` puts new processes in our place, and tells
+        why it did not; None: that is not for us."""
         self._dispatcher = dispatcher
         self._router_id = router_id
         self._api_url = api_url
@@ -56,6 +61,8 @@ class Follower:
         self._metrics = metrics
         self._on_change = on_change
         self._policies = policies
+        self._pid = pid or os.getpid()
+        self._restart = restart
         self._session = secrets.token_hex(8)
         self._snapshot: FleetSnapshot | None = None
         self._carried: tuple[FleetPart, ...] = ()
@@ -106,6 +113,11 @@ class Follower:
         if not self._report_planned:
             self._report_planned = True
             asyncio.get_running_loop().call_soon(self._report)
+
+    async def leave(self) -> None:
+        """Say that we end, and hold nothing any more."""
+        self._report(ended=True)
+        await self._link.flush(FAREWELL_S)
 
     def tell(self, event: Event) -> None:
         """Tell central of something that happened."""
@@ -181,7 +193,7 @@ class Follower:
             self._end_carrying()
             self._report()
 
-    def _report(self) -> None:
+    def _report(self, *, ended: bool = False) -> None:
         self._report_planned = False
         fleet = self._dispatcher.fleet
         self._link.send(
@@ -194,7 +206,8 @@ class Follower:
                     demand=tuple(lane.demand() for lane in fleet.lanes.values()),
                     ejected=fleet.ejections.incarnations,
                     rotation=fleet.out_of_rotation(self._dispatcher.clock()),
-                    pid=os.getpid(),
+                    pid=self._pid,
+                    ended=ended,
                     api_url=self._api_url,
                     policies=() if self._policies is None else self._policies.health(),
                     shadows=() if self._policies is None else self._policies.shadows(),
@@ -210,6 +223,8 @@ class Follower:
             yield self._metrics()
         elif method == "requests.explain":
             yield encode_json(self._dispatcher.explain(str(params.get("request", "")))).decode()
+        elif method == "restart" and self._restart is not None:
+            yield encode_json(await self._restart()).decode()
         elif method == "policies.reload" and policies is not None:
             yield await policies.call_reload(params)
         elif method == "policies.differences" and policies is not None:

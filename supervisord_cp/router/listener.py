@@ -8,6 +8,7 @@ from typing import Final
 
 from supervisord_cp.config.schema import Listen, RouterConfig
 from supervisord_cp.errors import UsageError
+from supervisord_cp.router.acceptor import Acceptor
 from supervisord_cp.router.connection import ClientConnection, Core, Limits
 from supervisord_cp.router.http1.head import RequestHead, parse_request
 from supervisord_cp.router.http1.recurring import RecurringHeads
@@ -32,7 +33,7 @@ class Listener:
         self._heads: RecurringHeads[RequestHead, int] = RecurringHeads(parse_request)
         self._connections: set[ClientConnection] = set()
         self._certificate: Certificate | None = None
-        self._servers: list[asyncio.Server] = []
+        self._open: list[asyncio.Server | Acceptor] = []
         self._clock: Callable[[], float] = time.monotonic
         self._draining = False
         self.url = ""
@@ -44,25 +45,27 @@ class Listener:
         """Open client connections."""
         return len(self._connections)
 
-    async def start(self, bound: Sequence[socket.socket] = ()) -> None:
+    async def start(
+        self, bound: Sequence[socket.socket] = (), tell: Callable[[int], int] | None = None
+    ) -> None:
         """Accept, on sockets that listen already or on some of our own.
+
+        `tell`: other processes accept there, too; see `Acceptor`.
 
         Raises:
             UsageError: the address is taken or not ours, or the certificate cannot be used.
         """
         self._certificate = certificate_of(self._config)
+        tls = None if self._certificate is None else self._certificate.context
         loop = asyncio.get_running_loop()
         self._clock = loop.time
-        for listening in bound or bind(self._config.api_listen):
-            self.url = self.url or url_of(listening, tls=self._certificate is not None)
-            self._servers.append(
-                await loop.create_server(
-                    self._connection,
-                    sock=listening,
-                    backlog=BACKLOG,
-                    ssl=None if self._certificate is None else self._certificate.context,
-                )
-            )
+        for one in bound or bind(self._config.api_listen):
+            self.url = self.url or url_of(one, tls=tls is not None)
+            if tell is not None:
+                self._open.append(Acceptor(one, self._connection, tls, self._connections.__len__, tell))
+            else:
+                server = loop.create_server(self._connection, sock=one, backlog=BACKLOG, ssl=tls)
+                self._open.append(await server)
         self._tick()
 
     def refresh(self) -> None:
@@ -76,8 +79,8 @@ class Listener:
         Idle ones have `grace_s` to ask once more, and are then told that it was the last time.
         """
         self._draining = True
-        for server in self._servers:
-            server.close()
+        for one in self._open:
+            one.close()
         for connection in tuple(self._connections):
             connection.drain(grace_s)
 
@@ -85,8 +88,8 @@ class Listener:
         """End all connections."""
         if self._timer is not None:
             self._timer.cancel()
-        for server in self._servers:
-            server.close()
+        for one in self._open:
+            one.close()
         for connection in tuple(self._connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # lets the transports tell their protocols
@@ -127,6 +130,20 @@ def bind(listen: Listen) -> list[socket.socket]:
         text = f"router.api_listen: cannot listen on {listen}: {error.strerror or error}"
         raise UsageError(text) from error
     return sockets
+
+
+def listens_at(sockets: Sequence[socket.socket], listen: Listen) -> bool:
+    """Whether these sockets are all that listens there, as a configuration names it."""
+    wanted = {
+        (family, address[:2])
+        for family, _, _, _, address in socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    }
+    found = {(one.family, one.getsockname()[:2]) for one in sockets}
+    if listen.port == 0:  # any will do
+        return {(family, host) for family, (host, _) in found} == {(f, host) for f, (host, _) in wanted}
+    return found == wanted
 
 
 def url_of(listening: socket.socket, *, tls: bool) -> str:

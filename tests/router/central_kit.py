@@ -21,6 +21,8 @@ class Central:
         self.on_connect: list[m.Message] = []
         self.heard: list[m.Message] = []
         self.tokens: list[str] = []
+        self.followers = 0
+        """Routers that are connected."""
         self._socket: web.WebSocketResponse | None = None
         self._runner: web.AppRunner | None = None
 
@@ -64,6 +66,13 @@ class Central:
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
+        self.followers += 1
+        try:
+            return await self._follow(request, socket)
+        finally:
+            self.followers -= 1
+
+    async def _follow(self, request: web.Request, socket: web.WebSocketResponse) -> web.WebSocketResponse:
         self.tokens.append(request.headers.get("authorization", ""))
         hello = decode((await socket.receive()).data)
         assert isinstance(hello, m.Hello)

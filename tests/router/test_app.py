@@ -276,7 +276,6 @@ async def test_an_instance_that_is_gone_is_told(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"processes": 2}, "router.processes"),
         ({"api_keys_file": Path("/nonexistent/keys")}, "router.api_keys_file"),
         ({"tls_cert": Path("/nonexistent/cert")}, "belong together"),
         ({"tls_cert": Path("/nonexistent/c"), "tls_key": Path("/nonexistent/k")}, "router.tls_cert"),
