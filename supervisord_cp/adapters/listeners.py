@@ -30,14 +30,17 @@ def in_use(error: OSError) -> bool:
 
 
 def listener_of(port: int) -> str:
-    """Who listens on a port, as `PID (command)`; "" when that cannot be seen (another user's process)."""
+    """Who listens on a port, as `PID (command)`; "" when that cannot be seen (another user's process).
+
+    Of processes that have inherited the listener it is the one they have it from."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.Error:
         return ""
     for one in connections:
         if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
-            return f"{one.pid} ({_command(one.pid)})"
+            pid = _eldest(one.pid, port)
+            return f"{pid} ({_command(pid)})"
     return ""
 
 
@@ -55,6 +58,16 @@ def listens(pids: Iterable[int], port: int) -> bool | None:
             if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections):
                 return True
     return None if unseen else False
+
+
+def _eldest(pid: int, port: int) -> int:
+    """The process itself, or the ancestor from which it has its listener."""
+    try:
+        while (parent := psutil.Process(pid).ppid()) > 1 and listens([parent], port):
+            pid = parent
+    except psutil.Error:
+        pass
+    return pid
 
 
 def _command(pid: int) -> str:
