@@ -101,7 +101,7 @@ class RunningIncarnation:
         self._fault_why = ""
         self._load: EngineLoad | None = None
         self._loaded_at = 0.0
-        self.sleeper = Sleeper(notes, watcher.http, deliver)
+        self.sleeper = Sleeper(notes, watcher.http, self._slept)
         self._probes: list[asyncio.Task[None]] = []
         self._end: asyncio.Task[None] | None = None
         self.asked = asyncio.Event()
@@ -141,10 +141,10 @@ class RunningIncarnation:
         self._fault, self._fault_why = fault, why
         await self.process.stop(grace_s=grace_s)
 
-    async def wake(self, answer: str) -> None:
-        """Wake it; see `Sleeper.wake`. What its metrics said while it slept no longer counts."""
-        self._load = None
-        await self.sleeper.wake(answer)
+    def _slept(self, event: ev.LifeEvent) -> None:
+        if isinstance(event, ev.Woken):
+            self._load = None  # what its metrics said while it slept
+        self._deliver(event)
 
     def load(self) -> EngineLoad | None:
         """What its metrics said last, with the age of that."""

@@ -227,7 +227,7 @@ class Instance:
             await asyncio.sleep(WAKE_AGAIN_S)
         self._wakes = True
         self.held(NO_REASON)
-        await running.wake(answer)
+        await running.sleeper.wake(answer)
 
     async def _examine(self, desired: DesiredInstance) -> None:
         """Wait until the node's own policy and programs allow the launch, then line up at the gate."""

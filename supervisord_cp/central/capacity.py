@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from supervisord_cp.central import fleet
 from supervisord_cp.central.memory import Memory
-from supervisord_cp.core.scaling.placement import NodeCapacity
+from supervisord_cp.core.scaling.placement import DeviceMemory, NodeCapacity
 from supervisord_cp.model.assignment import Assignment
-from supervisord_cp.model.base import DeploymentName, DeviceId, NodeName
-from supervisord_cp.model.gpu import GpuHealth
+from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName
+from supervisord_cp.model.gpu import Gpu, GpuHealth
+from supervisord_cp.model.instance import InstanceState, InstanceStatus
 
 
 def capacities(nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: float) -> list[NodeCapacity]:
@@ -27,12 +28,16 @@ def _capacity(view: fleet.NodeView, memory: Memory, here: list[Assignment]) -> N
     unclaimed = [gpu for gpu in gpus if not fleet.foreign(gpu)]
     taken: set[DeviceId] = set()
     replicas: dict[DeploymentName, int] = {}
+    resting = {a.id for a in here if a.asleep and _sleeps(view.instances.get(a.id))}
+    asleep: set[DeviceId] = set()
     for assignment in here:
-        taken.update(assignment.devices)
+        (asleep if assignment.id in resting else taken).update(assignment.devices)
         if assignment.counts:
             replicas[assignment.deployment] = replicas.get(assignment.deployment, 0) + 1
     for status in view.instances.values():
-        taken.update(status.devices)
+        if status.id not in resting:
+            taken.update(status.devices)
+    asleep -= taken
     return NodeCapacity(
         node=view.name,
         zone=view.inventory.zone,
@@ -40,8 +45,25 @@ def _capacity(view: fleet.NodeView, memory: Memory, here: list[Assignment]) -> N
         doubtful=tuple(gpu.uuid for gpu in unclaimed if gpu.health is GpuHealth.SUSPECT),
         ill={gpu.uuid: gpu.health for gpu in gpus if gpu.health in fleet.ILL},
         taken=frozenset(taken),
+        asleep=frozenset(asleep),
+        memory={gpu.uuid: held for gpu in gpus if gpu.uuid in asleep and (held := _memory(gpu))},
         cordoned=memory.cordoned(view.name),
         cordoned_devices=memory.cordoned_devices(view.name),
         executables=view.inventory.executables,
         replicas=replicas,
     )
+
+
+def _sleeps(status: InstanceStatus | None) -> bool:
+    return status is not None and status.state is InstanceState.SLEEPING
+
+
+def _memory(gpu: Gpu) -> DeviceMemory | None:
+    if gpu.memory_total is None or gpu.memory_used is None:
+        return None
+    held: dict[InstanceId, int] = {}
+    for holder in gpu.holders:
+        name = InstanceId(holder.instance)
+        held[name] = held.get(name, 0) + holder.bytes
+    held.pop(InstanceId(""), None)
+    return DeviceMemory(total=gpu.memory_total, used=gpu.memory_used, held=held)

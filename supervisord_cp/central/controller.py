@@ -23,6 +23,7 @@ from supervisord_cp.central.queries import Result
 from supervisord_cp.central.routers import Routers
 from supervisord_cp.central.scale_view import Known
 from supervisord_cp.central.scaling import Scaling
+from supervisord_cp.central.sleepers import Sleepers
 from supervisord_cp.clock import Clock
 from supervisord_cp.config.schema import Config
 from supervisord_cp.core.scaling.loss import Silence, lost
@@ -34,7 +35,7 @@ from supervisord_cp.model.launch import DesiredNode, Generation
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.router import RouterReport
-from supervisord_cp.model.scaling import ScalePlan, Start
+from supervisord_cp.model.scaling import Retire, ScalePlan, Start
 from supervisord_cp.policy.declare import PolicySpec
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Controller:
         self._counter = 0
         self._routed: dict[NodeName, tuple[fleet.NodeView, bool, int]] = {}
         """What each node's part of the snapshot was made from."""
+        self._sleepers = Sleepers()
         self._settled = False
         self.failures: Counter[tuple[str, ExitCause]] = Counter()
         """Ends of engines that nobody asked for, by deployment and cause, in this life of central."""
@@ -166,7 +168,8 @@ class Controller:
             nodes = capacities(self.nodes, self.memory, now)
             wanted = self.rollouts.apply(wanted, known)
             placer = self.placing.placer(self.config)
-            made = make_plan(self.config, self.memory, wanted, nodes, known, placer)
+            slept_s = self._sleepers.look(states, now)
+            made = make_plan(self.config, self.memory, wanted, nodes, known, placer, slept_s)
             self.scaling.note_unplaced(made, self.events, now)
             self._apply(made)
             self.departures.step(states, now)
@@ -232,8 +235,11 @@ class Controller:
                     )
                 )
                 self.note("instance.placed", action.instance, node=action.node)
+            elif isinstance(action, Retire):
+                to = Leave.SLEEP if action.sleep else Leave.REMOVE
+                self.departures.begin(action.instance, to, action.reason, DEFAULT_DRAIN_S)
             else:
-                self.departures.begin(action.instance, Leave.REMOVE, action.reason, DEFAULT_DRAIN_S)
+                self.departures.revoke(action.instance)
 
     def _concurrency(self, deployment: DeploymentName) -> int:
         return next((d.max_concurrency for d in self.config.deployments if d.name == deployment), 0)

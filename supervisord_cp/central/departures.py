@@ -43,6 +43,13 @@ class Departures:
         self._memory.assign(replace(assignment, leaving=leaving, released=False))
         self._note(f"instance.{to.value}", instance, node=assignment.node, reason=reason)
 
+    def revoke(self, instance: InstanceId) -> None:
+        """Let an instance serve again that sleeps, or drains to that end."""
+        assignment = self._memory.assignments[instance]
+        self._told.pop(instance, None)
+        self._memory.assign(replace(assignment, leaving=None, run=RunState.RUNNING))
+        self._note("instance.wake", instance, node=assignment.node)
+
     def step(self, states: dict[InstanceId, InstanceState], now: float) -> None:
         """Let those begin whose turn it is, release those whose requests are done."""
         self._give_turns(states)
@@ -104,6 +111,8 @@ class Departures:
         match leaving.to:
             case Leave.REMOVE:
                 self._memory.assign(replace(assignment, released=True))
+            case Leave.SLEEP:
+                self._memory.assign(replace(assignment, leaving=None, run=RunState.SLEEPING))
             case Leave.STOP:
                 self._memory.assign(replace(assignment, leaving=None, run=RunState.STOPPED))
             case Leave.RESTART:

@@ -1,6 +1,7 @@
 """Learning the fleet after the memory was lost: nothing that runs is removed for that."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from supervisord_cp.central.fleet import NodeView
 from supervisord_cp.central.memory import Memory
@@ -10,6 +11,11 @@ from supervisord_cp.model.assignment import Assignment, Override
 from supervisord_cp.model.base import DeploymentName
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import LaunchSpec, RunState, revision_of
+
+_RUNS: Final[Mapping[InstanceState, RunState]] = {
+    InstanceState.STOPPED: RunState.STOPPED,
+    InstanceState.SLEEPING: RunState.SLEEPING,
+}
 
 
 def learn(
@@ -38,7 +44,7 @@ def learn(
                 devices=status.devices,
                 revision=status.revision,
                 spec=spec if revision_of(spec) == status.revision else None,
-                run=RunState.STOPPED if status.state is InstanceState.STOPPED else RunState.RUNNING,
+                run=_RUNS.get(status.state, RunState.RUNNING),
                 restart=status.restart,
                 max_concurrency=status.max_concurrency,
             )

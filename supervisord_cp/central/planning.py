@@ -1,6 +1,6 @@
 """What is to be done next: reconciliation, who yields to whom, roll-outs that go back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -10,6 +10,7 @@ from supervisord_cp.config.schema import Config, DeploymentConfig
 from supervisord_cp.core.scaling.arbitrate import Claim, Tenant, preempt
 from supervisord_cp.core.scaling.placement import NodeCapacity
 from supervisord_cp.core.scaling.reconcile import Wanted, plan
+from supervisord_cp.core.scaling.reserve import Reserve
 from supervisord_cp.core.scaling.rollback import failed_revision
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, InstanceId
@@ -30,14 +31,17 @@ def make_plan(
     nodes: list[NodeCapacity],
     known: Known,
     placer: Placer,
+    slept_s: Mapping[InstanceId, float],
 ) -> ScalePlan:
     """The next actions for the whole fleet."""
     assignments = tuple(memory.assignments.values())
-    made = plan(wanted, assignments, known.states, nodes, placer)
+    able = frozenset(name for name, (_, status) in known.statuses.items() if status.can_sleep)
+    reserve = Reserve(able=able, slept_s=slept_s)
+    made = plan(wanted, assignments, known.states, nodes, placer, reserve=reserve)
     actions = list(made.actions)
     configured_names = {DeploymentName(d.name) for d in config.deployments}
     for assignment in assignments:
-        if assignment.deployment not in configured_names and assignment.counts:
+        if assignment.deployment not in configured_names and (assignment.counts or assignment.reserve):
             reason = Reason(code=ReasonCode.REMOVED)
             actions.append(Retire(instance=assignment.id, deployment=assignment.deployment, reason=reason))
     if made.unplaced:

@@ -72,7 +72,7 @@ def _routed(
     status: InstanceStatus, view: NodeView, silent: bool, assignment: Assignment | None
 ) -> RoutedInstance:
     leaving = assignment is not None and (
-        assignment.draining or assignment.run is RunState.STOPPED or assignment.restart > status.restart
+        assignment.draining or assignment.run is not RunState.RUNNING or assignment.restart > status.restart
     )
     return RoutedInstance(
         id=status.id,

@@ -7,7 +7,7 @@ from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.publish import routed_deployment
 from supervisord_cp.central.scale_states import ScaleStates
-from supervisord_cp.central.scale_view import Known, limits_of, scale_view
+from supervisord_cp.central.scale_view import Known, configured, limits_of, scale_view
 from supervisord_cp.central.signals import Signals
 from supervisord_cp.config.launch import launch_spec
 from supervisord_cp.config.schema import Config, DeploymentConfig
@@ -20,7 +20,7 @@ from supervisord_cp.model.base import DeploymentName, InstanceId
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.fleet import PolicyUse, RoutedDeployment
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
-from supervisord_cp.model.launch import EngineKind, LaunchSpec, RunState, revision_of
+from supervisord_cp.model.launch import EngineKind, LaunchSpec, RunState, SleepLevel, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.scaling import (
     ScaleDecision,
@@ -87,7 +87,7 @@ class Scaling:
             state = self._states.resume(name, known.now)
             view = scale_view(
                 deployment,
-                mine.get(name, []),
+                [a for a in mine.get(name, []) if not a.asleep],
                 known,
                 self.signals,
                 wanted=None if decided is None else decided.wanted,
@@ -106,10 +106,7 @@ class Scaling:
             if decided is not None and decided.wanted != decision.wanted:
                 self._note(name, decided.wanted, record, events)
             if name not in memory.holds:
-                item = Wanted(
-                    deployment=name, replicas=decision.wanted, spec=specs[name], nodes=deployment.nodes
-                )
-                wanted.append(item)
+                wanted.append(_wanted(deployment, decision.wanted, specs[name]))
         self._states.keep_only(set(specs))
         return wanted
 
@@ -186,6 +183,8 @@ class Scaling:
     def observe(self, before: InstanceStatus | None, after: InstanceStatus, now: float) -> None:
         """Learn how long starts take from the states that pass by."""
         was = None if before is None else before.state
+        if after.reason.code is ReasonCode.WAKING:
+            return  # that takes seconds, and says nothing of a start
         if after.state is InstanceState.STARTING and was is not InstanceState.STARTING:
             self._starting[after.id] = now
         elif after.state is InstanceState.READY and was is InstanceState.STARTING:
@@ -196,6 +195,20 @@ class Scaling:
     def start_seconds(self, name: DeploymentName) -> float | None:
         """How long a start of this deployment takes, as learned."""
         return self._states.start_s(name)
+
+
+def _wanted(deployment: DeploymentConfig, replicas: int, spec: LaunchSpec) -> Wanted:
+    """What is wanted of a deployment: those that its maximum leaves room for may sleep."""
+    scale = deployment.autoscale
+    most = configured(deployment) if scale is None else scale.max
+    return Wanted(
+        deployment=DeploymentName(deployment.name),
+        replicas=replicas,
+        spec=spec,
+        nodes=deployment.nodes,
+        asleep=0 if spec.sleep is SleepLevel.NONE else max(0, most - replicas),
+        sleep_s=deployment.sleep_s,
+    )
 
 
 def _unusable(use: PolicyUse, error: str) -> Scaler:

@@ -179,6 +179,7 @@ def deployments(controller: Controller) -> list[Json]:
                 "static_ready": sum(i["ready"] for i in mine if i["static"]),
                 "starting": sum(i["state"] in (InstanceState.STARTING, InstanceState.GATED) for i in own),
                 "draining": sum(i["state"] is InstanceState.DRAINING for i in own),
+                "sleeping": sum(i["state"] is InstanceState.SLEEPING for i in own),
                 "min": configured(config) if scale is None else scale.min,
                 "max": configured(config) if scale is None else scale.max,
                 "scaler": "fixed" if scale is None else ",".join(s.use for s in scale.scalers),
@@ -285,8 +286,9 @@ def device_use(controller: Controller, view: fleet.NodeView, device: DeviceId) -
             assignment = controller.memory.assignments.get(status.id)
             if assignment is not None and assignment.draining:
                 return GpuUse.DRAINING, status.id
-            serving = status.state in (InstanceState.READY, InstanceState.DEGRADED, InstanceState.SLEEPING)
-            if serving:
+            if status.state is InstanceState.SLEEPING:
+                continue  # it leaves its devices to others
+            if status.state in (InstanceState.READY, InstanceState.DEGRADED):
                 return GpuUse.SERVING, status.id
             if status.state in (InstanceState.STOPPING, InstanceState.RELEASING):
                 return GpuUse.DRAINING, status.id

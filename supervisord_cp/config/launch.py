@@ -1,7 +1,7 @@
 """From a deployment to what its engines are started with."""
 
 from supervisord_cp.config.schema import DeploymentConfig
-from supervisord_cp.model.launch import EngineKind, LaunchSpec
+from supervisord_cp.model.launch import EngineKind, LaunchSpec, SleepLevel
 
 
 def launch_spec(deployment: DeploymentConfig) -> LaunchSpec:
@@ -19,4 +19,5 @@ def launch_spec(deployment: DeploymentConfig) -> LaunchSpec:
         start_timeout_s=deployment.start_timeout_s,
         stop_grace_s=deployment.stop_grace_s,
         stall_s=deployment.stall_s,
+        sleep=SleepLevel(deployment.sleep),
     )

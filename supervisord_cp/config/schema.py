@@ -318,6 +318,8 @@ class DeploymentConfig(Value, frozen=True, kw_only=True):
     """Chooses the node of each replica among those with room: `spread`, `pack`, or a plugin's name."""
     sleep: Annotated[str, OneOf(("none", "level1", "level2"))] = "none"
     """`none`, `level1` or `level2`: what idle replicas do before they stop."""
+    sleep_s: Seconds = 3600.0
+    """How long a replica sleeps before it is stopped; 0: until its memory is needed."""
     autoscale: AutoscaleConfig | None = None
     """Bounds and policies, in place of a fixed number of replicas."""
 

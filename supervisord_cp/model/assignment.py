@@ -11,6 +11,7 @@ class Leave(StrEnum):
     """What happens to an instance once its requests are done."""
 
     REMOVE = "remove"
+    SLEEP = "sleep"
     STOP = "stop"
     RESTART = "restart"
 
@@ -53,8 +54,19 @@ class Assignment(Value, frozen=True, kw_only=True):
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the replicas that are wanted (one that is removed or lost is not)."""
-        return not self.lost and (self.leaving is None or self.leaving.to is not Leave.REMOVE)
+        """Whether it is one of the replicas that are wanted: not removed, not asleep, not lost."""
+        removed = self.leaving is not None and self.leaving.to is Leave.REMOVE
+        return not (self.lost or removed or self.reserve)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it is to sleep, and nothing else is wanted of it."""
+        return self.run is RunState.SLEEPING and self.leaving is None
+
+    @property
+    def reserve(self) -> bool:
+        """Whether it sleeps, or drains to that end."""
+        return self.asleep or (self.leaving is not None and self.leaving.to is Leave.SLEEP)
 
 
 class Override(Value, frozen=True, kw_only=True):

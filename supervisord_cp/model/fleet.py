@@ -70,6 +70,7 @@ class RoutedInstance(Value, frozen=True, kw_only=True):
         return bool(
             self.url
             and not self.draining
+            and not (self.load is not None and self.load.asleep)
             and self.state in (InstanceState.READY, InstanceState.UNLISTED, InstanceState.UNKNOWN)
         )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,10 @@ from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, Valu
 ArgValue = bool | int | float | str | list[bool | int | float | str]
 """The value of an engine flag: `True` is the bare flag, `False` its `--no-` form where it has one (else it
 is left out), a list gives its values one after the other."""
+
+
+DEFAULT_MEMORY_SHARE: Final = 0.9
+"""vLLM's own default of `gpu-memory-utilization`."""
 
 
 class EngineKind(StrEnum):
@@ -57,6 +62,14 @@ class LaunchSpec(Value, frozen=True, kw_only=True):
     """How long requests may run without any progress; 0: for ever."""
     sleep: SleepLevel = SleepLevel.NONE
     """What its replicas do when they are not needed, where their node allows it."""
+
+    @property
+    def memory_share(self) -> float | None:
+        """The share of a GPU's whole memory that vLLM wants to be free before it starts; None: unknown."""
+        share = self.args.get("gpu-memory-utilization", DEFAULT_MEMORY_SHARE)
+        if self.engine is not EngineKind.VLLM or isinstance(share, bool):
+            return None
+        return share if isinstance(share, int | float) else None
 
 
 def revision_of(spec: LaunchSpec) -> str:

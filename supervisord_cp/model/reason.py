@@ -45,6 +45,9 @@ class ReasonCode(StrEnum):
     FALLING_ASLEEP = "falling_asleep"
     WAKING = "waking"
     SLEEP_FAILED = "sleep_failed"
+    SLEPT_ENOUGH = "slept_enough"
+    MEMORY_NEEDED = "memory_needed"
+    NOT_NEEDED = "not_needed"
     # why a GPU is not healthy
     GPU_XID = "gpu_xid"
     GPU_ECC = "gpu_ecc"
@@ -177,6 +180,9 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.FALLING_ASLEEP: "falling asleep",
     ReasonCode.WAKING: "waking up; ready when it answers as it did before it slept",
     ReasonCode.SLEEP_FAILED: "sleep mode failed: {error}",
+    ReasonCode.SLEPT_ENOUGH: "slept for {seconds} s and was not needed",
+    ReasonCode.MEMORY_NEEDED: "what it holds in its sleep is needed for {deployment}",
+    ReasonCode.NOT_NEEDED: "not needed now; it sleeps",
     ReasonCode.GPU_UNWELL: "its GPU {gpu} is {health}",
     ReasonCode.GPU_XID: "Xid {xid}: {meaning}",
     ReasonCode.GPU_ECC: "{errors} uncorrectable memory errors since the driver was loaded",

@@ -284,9 +284,18 @@ class Retire(Value, frozen=True, kw_only=True, tag="retire", tag_field="do"):
     instance: InstanceId
     deployment: DeploymentName
     reason: Reason
+    sleep: bool = False
+    """It sleeps instead."""
 
 
-Action = Start | Retire
+class Wake(Value, frozen=True, kw_only=True, tag="wake", tag_field="do"):
+    """Let an instance serve again that sleeps, or was about to."""
+
+    instance: InstanceId
+    deployment: DeploymentName
+
+
+Action = Start | Retire | Wake
 
 
 class Unplaced(Value, frozen=True, kw_only=True):

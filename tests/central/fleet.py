@@ -10,7 +10,7 @@ from supervisord_cp.clock import ManualClock
 from supervisord_cp.config.schema import CentralConfig, Config, DeploymentConfig
 from supervisord_cp.model.fleet import FleetSnapshot, RoutedInstance, apply_delta
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
-from supervisord_cp.model.launch import DesiredNode, RunState
+from supervisord_cp.model.launch import DesiredNode, RunState, SleepLevel
 from supervisord_cp.model.node import NodeInventory, NodeReport
 from supervisord_cp.model.router import LeaseCount, OutOfRotation, RouterReport
 from supervisord_cp.model.signal import NamedResult
@@ -35,6 +35,7 @@ class FakeAgent:
         self.desired: DesiredNode | None = None
         self.sequence = 0
         self.spawned = 0
+        self.woken = 0
         self.reported: tuple[str, ...] = ()
         self.starts_become = InstanceState.READY
 
@@ -75,6 +76,12 @@ class FakeAgent:
             have = self.instances.get(wanted.id)
             if wanted.run is RunState.STOPPED:
                 self.instances[wanted.id] = self._status(wanted, InstanceState.STOPPED, "")
+            elif wanted.run is RunState.SLEEPING:
+                if have is not None and have.state is InstanceState.READY:
+                    self.instances[wanted.id] = replace(have, state=InstanceState.SLEEPING)
+            elif have is not None and have.state is InstanceState.SLEEPING:
+                self.instances[wanted.id] = replace(have, state=InstanceState.READY)
+                self.woken += 1
             elif have is None or have.restart < wanted.restart or not have.url:
                 self.spawned += 1
                 self.instances[wanted.id] = self._status(wanted, self.starts_become, f"i{self.spawned}")
@@ -93,6 +100,7 @@ class FakeAgent:
             url=f"http://127.0.0.1/{wanted.id}" if incarnation else "",
             devices=wanted.devices,
             restart=wanted.restart,
+            can_sleep=wanted.spec.sleep is not SleepLevel.NONE,
         )
 
 

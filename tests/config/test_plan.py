@@ -58,7 +58,7 @@ def test_deployments_and_static_instances_come_and_go() -> None:
         ("router = ['x', 'y']", "router", Effect.LIVE),
         ("shadow = 'x'", "shadow", Effect.LIVE),
         ("allow_paths = ['/x']", "allow_paths", Effect.LIVE),
-        ("sleep = 'level1'", "sleep", Effect.LIVE),
+        ("sleep = 'level1'", "sleep", Effect.NEW_REPLICAS),
     ],
 )
 def test_what_a_deployments_key_takes(line: str, key: str, effect: Effect) -> None:

@@ -5,11 +5,9 @@ from typing import Final
 
 from supervisord_cp.model.base import DeviceId, InstanceId, Value
 from supervisord_cp.model.gpu import Gpu, GpuHealth
-from supervisord_cp.model.launch import DesiredInstance, EngineKind
+from supervisord_cp.model.launch import DesiredInstance
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 
-DEFAULT_MEMORY_SHARE: Final = 0.9
-"""vLLM's own default of `gpu-memory-utilization`."""
 UNUSABLE: Final = frozenset({GpuHealth.QUARANTINED, GpuHealth.LOST})
 HOLDERS_SHOWN: Final = 3
 
@@ -65,13 +63,11 @@ def _awaiting_device(words: str) -> Reason:
 
 def _memory(desired: DesiredInstance, gpu: Gpu, *, waking: Collection[int] | None) -> Reason:
     """vLLM refuses to start unless its share of the whole memory is free; so do we, before it loads."""
-    if desired.spec.engine is not EngineKind.VLLM or gpu.memory_total is None or gpu.memory_used is None:
+    share = desired.spec.memory_share
+    if share is None or gpu.memory_total is None or gpu.memory_used is None:
         return NO_REASON
     if gpu.health is GpuHealth.UNKNOWN:
         return NO_REASON  # old figures
-    share = desired.spec.args.get("gpu-memory-utilization", DEFAULT_MEMORY_SHARE)
-    if isinstance(share, bool) or not isinstance(share, int | float):
-        return NO_REASON
     needed, free = share * gpu.memory_total, gpu.memory_total - gpu.memory_used
     free += sum(holder.bytes for holder in gpu.holders if holder.pid in (waking or ()))
     if free >= needed:

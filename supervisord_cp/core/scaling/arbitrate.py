@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from supervisord_cp.core.scaling.placement import NodeCapacity, allows
+from supervisord_cp.core.scaling.placement import NodeCapacity, allows, shared
 from supervisord_cp.core.scaling.reconcile import Wanted, ordinal_of
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, InstanceId, Value
@@ -79,7 +79,7 @@ def _victims(
 ) -> list[Tenant] | None:
     """The cheapest replicas on this node that make enough room; None when there are not enough."""
     rank = claims.get(claimant.deployment, Claim()).priority
-    missing = claimant.spec.gpus - len(node.free)
+    missing = claimant.spec.gpus - len(shared(node).free)
     chosen: list[Tenant] = []
     for tenant in sorted((t for t in tenants if t.assignment.node == node.node), key=_price):
         if missing <= 0:

@@ -6,13 +6,22 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisord_cp.model.base import DeploymentName, DeviceId, NodeName, Value
+from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
 from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.launch import EngineKind, LaunchSpec
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
 
 MIG_PREFIX: Final = "MIG-"
+
+
+class DeviceMemory(Value, frozen=True, kw_only=True):
+    """Memory of a GPU in bytes."""
+
+    total: int
+    used: int
+    held: Mapping[InstanceId, int] = {}
+    """By our own instances."""
 
 
 class NodeCapacity(Value, frozen=True, kw_only=True):
@@ -27,6 +36,10 @@ class NodeCapacity(Value, frozen=True, kw_only=True):
     ill: Mapping[DeviceId, GpuHealth] = {}
     """GPUs that no engine can start on: quarantined or lost."""
     taken: frozenset[DeviceId] = frozenset()
+    asleep: frozenset[DeviceId] = frozenset()
+    """Devices on which engines sleep and none is awake: used when no empty one is left."""
+    memory: Mapping[DeviceId, DeviceMemory] = {}
+    """Of the devices in `asleep`, where it is known."""
     cordoned: bool = False
     cordoned_devices: frozenset[DeviceId] = frozenset()
     executables: tuple[str, ...] = ()
@@ -34,7 +47,7 @@ class NodeCapacity(Value, frozen=True, kw_only=True):
 
     @property
     def free(self) -> tuple[DeviceId, ...]:
-        blocked = self.taken | self.cordoned_devices
+        blocked = self.taken | self.cordoned_devices | self.asleep
         return tuple(device for device in self.devices if device not in blocked)
 
     def free_for(self, spec: LaunchSpec) -> tuple[DeviceId, ...]:
@@ -63,11 +76,20 @@ def place(
     Each filter that leaves nothing names itself, the most basic one first.
     """
     found = _place(deployment, spec, patterns, nodes, placer)
-    if isinstance(found, Place) or not any(n.doubtful for n in nodes):
-        return found
-    all_devices = [replace(n, devices=(*n.devices, *n.doubtful), doubtful=()) for n in nodes]
-    otherwise = _place(deployment, spec, patterns, all_devices, placer)
-    return otherwise if isinstance(otherwise, Place) else found
+    if isinstance(found, Reason) and any(n.asleep for n in nodes):
+        nodes = [shared(n) for n in nodes]
+        found = _place(deployment, spec, patterns, nodes, placer)
+    if isinstance(found, Reason) and any(n.doubtful for n in nodes):
+        all_devices = [replace(n, devices=(*n.devices, *n.doubtful), doubtful=()) for n in nodes]
+        otherwise = _place(deployment, spec, patterns, all_devices, placer)
+        return otherwise if isinstance(otherwise, Place) else found
+    return found
+
+
+def shared(node: NodeCapacity) -> NodeCapacity:
+    """A node with the devices of those that sleep among its free ones, as the last of them."""
+    empty = [device for device in node.devices if device not in node.asleep]
+    return replace(node, devices=(*empty, *(d for d in node.devices if d in node.asleep)), asleep=frozenset())
 
 
 def _place(

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, occupied, place
+from supervisord_cp.core.scaling.reserve import NOBODY_SLEEPS, Reserve, in_the_way, over, sleeps, wakeable
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
 from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import LaunchSpec, RunState, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
-from supervisord_cp.model.scaling import Action, Retire, ScalePlan, Start, Unplaced
+from supervisord_cp.model.scaling import Action, Retire, ScalePlan, Start, Unplaced, Wake
 from supervisord_cp.policy.placing import Placer
 
 _SERVING: Final = frozenset(
@@ -42,6 +43,10 @@ class Wanted(Value, frozen=True, kw_only=True):
     spec: LaunchSpec
     nodes: tuple[str, ...] = ()
     """Patterns of node names; empty: any."""
+    asleep: int = 0
+    """Replicas that may sleep besides."""
+    sleep_s: float = 0.0
+    """For how long; 0: for ever."""
 
 
 def plan(
@@ -51,6 +56,7 @@ def plan(
     nodes: Sequence[NodeCapacity],
     placer: Placer,
     *,
+    reserve: Reserve = NOBODY_SLEEPS,
     may_start: bool = True,
 ) -> ScalePlan:
     """The next actions for deployments in the order given (the first gets devices first).
@@ -60,44 +66,115 @@ def plan(
     """
     if not may_start:
         return ScalePlan()
-    actions: list[Action] = []
-    unplaced: list[Unplaced] = []
-    room = {node.node: node for node in nodes}
-    left = MOST_STARTS
-    ill = {node.node: node.ill for node in nodes if node.ill}
-    taken = {a.id for a in assignments} | set(states)
-    mine: dict[DeploymentName, list[Assignment]] = {item.deployment: [] for item in wanted}
-    for assignment in assignments:
-        mine.setdefault(assignment.deployment, []).append(assignment)
+    made = _Plan(assignments, states, nodes, placer, reserve)
     for item in wanted:
-        step = _step(item, mine[item.deployment], states)
-        for retiring, reason in step.retire:
-            actions.append(Retire(instance=retiring.id, deployment=item.deployment, reason=reason))
-        placed = 0
-        for _ in range(min(step.start, left)):
-            found = place(item.deployment, item.spec, item.nodes, room.values(), placer)
+        made.add(item)
+    return ScalePlan(actions=tuple(made.actions), unplaced=tuple(made.unplaced))
+
+
+class _Plan:
+    """A plan in the making: what was given out for one deployment is gone for the next."""
+
+    def __init__(
+        self,
+        assignments: Sequence[Assignment],
+        states: Mapping[InstanceId, InstanceState],
+        nodes: Sequence[NodeCapacity],
+        placer: Placer,
+        reserve: Reserve,
+    ) -> None:
+        self.actions: list[Action] = []
+        self.unplaced: list[Unplaced] = []
+        self._assignments = {a.id: a for a in assignments}
+        self._mine: dict[DeploymentName, list[Assignment]] = {}
+        for assignment in assignments:
+            self._mine.setdefault(assignment.deployment, []).append(assignment)
+        self._states = states
+        self._placer = placer
+        self._reserve = reserve
+        self._room = {node.node: node for node in nodes}
+        self._ill = {node.node: node.ill for node in nodes if node.ill}
+        self._names = {a.id for a in assignments} | set(states)
+        self._left = MOST_STARTS
+        self._settled: set[InstanceId] = set()
+        """Sleepers that were woken or stopped."""
+
+    def add(self, item: Wanted) -> None:
+        """What one deployment needs next."""
+        mine = self._mine.get(item.deployment, [])
+        step = _step(item, mine, self._states)
+        started = self._wake(item, mine, step.start)
+        self._retire(item, mine, step)
+        for _ in range(min(step.start - started, self._left)):
+            found = self._start(item)
             if isinstance(found, Reason):
-                unplaced.append(Unplaced(deployment=item.deployment, reason=found))
-                continue
-            actions.append(_start(item, found, taken))
-            room[found.node] = occupied(room[found.node], item.deployment, found.devices)
-            placed += 1
-            left -= 1
-        for stranded, reason in _stranded(step, mine[item.deployment], states, ill):
-            found = place(item.deployment, item.spec, item.nodes, room.values(), placer)
-            if isinstance(found, Place):
-                actions.append(_start(item, found, taken))
-                actions.append(Retire(instance=stranded.id, deployment=item.deployment, reason=reason))
-                room[found.node] = occupied(room[found.node], item.deployment, found.devices)
-        if step.replace is not None and not placed:
-            found = place(item.deployment, item.spec, item.nodes, room.values(), placer)
-            if isinstance(found, Place):
-                actions.append(_start(item, found, taken))
-                room[found.node] = occupied(room[found.node], item.deployment, found.devices)
+                self.unplaced.append(Unplaced(deployment=item.deployment, reason=found))
             else:
-                reason = Reason(code=ReasonCode.REPLACED)
-                actions.append(Retire(instance=step.replace.id, deployment=item.deployment, reason=reason))
-    return ScalePlan(actions=tuple(actions), unplaced=tuple(unplaced))
+                started += 1
+                self._left -= 1
+        self._end_sleepers(item, mine, started)
+        for stranded, reason in _stranded(step, mine, self._states, self._ill):
+            if isinstance(self._start(item), Place):
+                self._end(stranded, reason)
+        if step.replace is not None and not started and not isinstance(self._start(item), Place):
+            self._end(step.replace, Reason(code=ReasonCode.REPLACED))
+
+    def _wake(self, item: Wanted, mine: Sequence[Assignment], most: int) -> int:
+        """Wake up to so many; how many there were."""
+        woken = 0
+        for _ in range(most):
+            # Looked at anew each time: two that sleep on one device cannot both wake.
+            others = [a for a in mine if a.id not in self._settled]
+            options = wakeable(others, revision_of(item.spec), self._states, self._room)
+            if not options:
+                break
+            one = options[0]
+            self._settled.add(one.id)
+            self.actions.append(Wake(instance=one.id, deployment=item.deployment))
+            self._occupy(item, Place(node=one.node, devices=one.devices), one.id)
+            woken += 1
+        return woken
+
+    def _end_sleepers(self, item: Wanted, mine: Sequence[Assignment], started: int) -> None:
+        asleep = [a for a in mine if a.id not in self._settled]
+        # One that is wanted and cannot wake now is kept: what is missing leaves a bed to it.
+        missing = max(0, item.replicas - sum(a.counts for a in mine) - started)
+        most = item.asleep + missing
+        for one, reason in over(
+            asleep, revision_of(item.spec), self._states, self._reserve, most=most, sleep_s=item.sleep_s
+        ):
+            self._end(one, reason)
+
+    def _retire(self, item: Wanted, mine: Sequence[Assignment], step: "_Step") -> None:
+        beds = item.asleep - sum(a.reserve and a.id not in self._settled for a in mine)
+        for retiring, reason in step.retire:
+            sleep = beds > 0 and reason.code is ReasonCode.REMOVED
+            if sleep and sleeps(retiring, self._states, self._reserve):
+                beds -= 1
+                self._end(retiring, Reason(code=ReasonCode.NOT_NEEDED), sleep=True)
+            else:
+                self._end(retiring, reason)
+
+    def _end(self, one: Assignment, reason: Reason, *, sleep: bool = False) -> None:
+        if not sleep:
+            self._settled.add(one.id)
+        self.actions.append(Retire(instance=one.id, deployment=one.deployment, reason=reason, sleep=sleep))
+
+    def _start(self, item: Wanted) -> Place | Reason:
+        found = place(item.deployment, item.spec, item.nodes, self._room.values(), self._placer)
+        if isinstance(found, Place):
+            self.actions.append(_start(item, found, self._names))
+            self._occupy(item, found, None)
+        return found
+
+    def _occupy(self, item: Wanted, where: Place, me: InstanceId | None) -> None:
+        """Give out devices; who sleeps there ends if there is no room for both."""
+        node = self._room[where.node]
+        others = [a for a in self._assignments.values() if a.id not in self._settled]
+        reason = Reason(code=ReasonCode.MEMORY_NEEDED, params={"deployment": item.deployment})
+        for name in in_the_way(item.spec, node, where.devices, others, me):
+            self._end(self._assignments[name], reason)
+        self._room[where.node] = occupied(node, item.deployment, where.devices)
 
 
 class _Step(Value, frozen=True, kw_only=True):
@@ -153,7 +230,7 @@ def _step(item: Wanted, mine: Sequence[Assignment], states: Mapping[InstanceId, 
         victims = sorted(staying, key=lambda a: _keep_rank(a, a.revision == revision, states))[:surplus]
         reason = Reason(code=ReasonCode.REPLACED if old and new else ReasonCode.REMOVED)
         return _Step(retire=tuple((victim, reason) for victim in victims))
-    leaving = any(not a.counts for a in mine)
+    leaving = any(not (a.counts or a.reserve) for a in mine)
     outdated = None
     if old and not coming and not leaving and len(staying) <= item.replicas:
         outdated = min(old, key=lambda a: _keep_rank(a, False, states))
