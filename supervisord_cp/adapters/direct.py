@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from supervisord_cp.adapters.keeper_directory import (
     AnswerDocument,
     IncarnationDirectory,
@@ -16,6 +18,7 @@ from supervisord_cp.adapters.keeper_directory import (
 )
 from supervisord_cp.adapters.keeper_start import start_keeper
 from supervisord_cp.adapters.kept_engine import REPORT_WAIT_S, KeptEngine
+from supervisord_cp.adapters.lost_engines import lost_engines, marks
 from supervisord_cp.model.base import InstanceId
 from supervisord_cp.ports.process import (
     EngineProcess,
@@ -35,15 +38,25 @@ class DirectBackend:
     """See `ports.process.ProcessBackend`. Made and used on one running loop."""
 
     def __init__(
-        self, state_dir: Path, *, python: str = sys.executable, report_wait_s: float = REPORT_WAIT_S
+        self,
+        state_dir: Path,
+        *,
+        owner: str = "",
+        python: str = sys.executable,
+        report_wait_s: float = REPORT_WAIT_S,
     ) -> None:
+        """`owner`: whom engines are marked as belonging to, so that they are found without any record;
+        "" marks none."""
         self._state_dir = state_dir
+        self._owner = owner
         self._python = python
         self._report_wait_s = report_wait_s
         self._children: set[int] = set()
         self._endings: set[asyncio.Task[None]] = set()
 
     async def spawn(self, request: SpawnRequest) -> EngineProcess:
+        if self._owner:
+            request = replace(request, env={**request.env, **marks(self._owner, request.instance)})
         directory = await asyncio.to_thread(_prepare, self._state_dir, request)
         answer = await self._start_keeper(directory)
         if answer is not None and answer.answer == "spawned" and answer.record is not None:
@@ -58,6 +71,8 @@ class DirectBackend:
         raise SpawnFailed(f"the keeper did not start the engine: {why or 'it said nothing'}")
 
     async def find(self) -> list[EngineProcess]:
+        if self._owner:
+            await asyncio.to_thread(_record_lost, self._state_dir, self._owner)
         directories = await asyncio.to_thread(all_incarnations, self._state_dir)
         found = await asyncio.gather(*(self._find_one(directory) for directory in directories))
         return [engine for engine in found if engine is not None]
@@ -166,6 +181,21 @@ class DirectBackend:
         asyncio.get_running_loop().remove_reader(pidfd)
         self._children.discard(pidfd)
         os.close(pidfd)
+
+
+def _record_lost(state_dir: Path, owner: str) -> None:
+    """Make records of our engines that have none, so that they are found with the others and ended."""
+    records = (directory.record() for directory in all_incarnations(state_dir))
+    known = {record.nonce for record in records if record is not None}
+    for request in lost_engines(owner, known):
+        directory = IncarnationDirectory(
+            instance_directory(state_dir, request.instance) / request.incarnation
+        )
+        log.error("%s runs, and its records are lost: it is ended", request.instance)
+        try:
+            directory.create(request)
+        except OSError as error:
+            log.error("cannot write %s: %s", directory.path, error)
 
 
 def _prepare(state_dir: Path, request: SpawnRequest) -> IncarnationDirectory:

@@ -1,5 +1,6 @@
 """How engines are started, and what they inherit: by the agent itself, or as units of another user."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,9 @@ def engine_side(
     if not stop_engines:
         check_unit(environ)
     folder = agent.state_dir.absolute()
-    return EngineSide(make_backend=lambda: DirectBackend(folder), environ=environ, cwd=folder)
+    # two containers may have the same folder, not the same name
+    owner = f"{agent.name or socket.gethostname()}:{folder}"
+    return EngineSide(make_backend=lambda: DirectBackend(folder, owner=owner), environ=environ, cwd=folder)
 
 
 def environment_of(user: struct_passwd, environ: Mapping[str, str]) -> dict[str, str]:

@@ -135,7 +135,9 @@ class Node:
             self._create(desired, listed=desired.id not in book.unlisted)
         for process in unreadable:
             instance = self._roster.instances.get(process.record.instance)
-            if instance is None:
+            if instance is None and process.record.pid == 0:
+                self._end(process, 0.0, "nothing is known of it but that it is ours")
+            elif instance is None:
                 self._leave_alone(process, "its notes cannot be read, and nothing is wanted in its place")
             else:
                 instance.clear_first(process)
@@ -149,7 +151,8 @@ class Node:
         record = process.record
         instance = self._roster.instances[record.instance]
         if instance.running is not None:
-            self._end(process, notes)
+            grace_s = notes.desired.spec.stop_grace_s
+            self._end(process, grace_s, f"{record.instance} has another one")
         elif process.exited.done() and instance.life.history.ended == record.incarnation:
             instance.last_port = notes.port
             process.close()  # its end is history already
@@ -163,15 +166,15 @@ class Node:
         log.error("%s is left alone: %s", process.record.incarnation, why)
         process.close()
 
-    def _end(self, process: EngineProcess, notes: RunNotes) -> None:
-        """A second incarnation of an instance has no right to be."""
+    def _end(self, process: EngineProcess, grace_s: float, why: str) -> None:
+        """It has no right to be."""
 
         async def end() -> None:
-            await process.stop(grace_s=notes.desired.spec.stop_grace_s)
+            await process.stop(grace_s=grace_s)
             await process.gone()
             process.close()
 
-        log.warning("%s is ended: %s has another one", process.record.incarnation, process.record.instance)
+        log.warning("%s is ended: %s", process.record.incarnation, why)
         task = asyncio.create_task(end(), name=f"end {process.record.incarnation}")
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)

@@ -35,7 +35,7 @@ async def test_what_is_wanted_is_started_and_stopped(tmp_path: Path) -> None:
     with assembled(tmp_path) as parts:
         parts.take(A, B)
         await ready(parts, "chat-0", "chat-1")
-        assert [request.instance for request in parts.backend.requests] == ["chat-0", "chat-1"]
+        assert sorted(request.instance for request in parts.backend.requests) == ["chat-0", "chat-1"]
         parts.take(replace(A, run=RunState.STOPPED), B)
         await reached(parts, "chat-0", InstanceState.STOPPED)
         assert parts.backend.processes[A.id].stops == [30.0]
@@ -150,6 +150,24 @@ async def test_a_stranger_in_our_records_is_left_alone(
         await parts.node.adopt()
         assert caplog.text.count("left alone") == 2
         assert [process.stops for process in backend.found] == [[], []]
+
+
+async def test_what_has_lost_its_records_is_ended_wanted_or_not(tmp_path: Path) -> None:
+    with assembled(tmp_path) as parts:
+        parts.take(A)
+        await ready(parts, "chat-0")
+        request = parts.backend.requests[0]
+    backend = FakeBackend()
+    lost = [
+        replace(request, instance=InstanceId(name), incarnation=f"{name}.lost", meta={})
+        for name in ("chat-0", "odd-0")
+    ]
+    backend.found = [FakeProcess(record_of(one, 0)) for one in lost]
+    with assembled(tmp_path, backend=backend) as parts:
+        await parts.node.adopt()
+        await ready(parts, "chat-0")
+        await until(lambda: all(process.stops for process in backend.found), what="both told to end")
+        assert [process.stops for process in backend.found] == [[10.0], [0.0]]
 
 
 async def test_what_an_earlier_agent_left_is_ended_before_a_new_start(tmp_path: Path) -> None:

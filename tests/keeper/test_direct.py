@@ -1,6 +1,8 @@
 """What is particular to the direct back end: its keepers are children of the agent."""
 
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -43,6 +45,32 @@ async def test_a_python_that_is_not_there_is_a_failed_start(host: Host) -> None:
     with pytest.raises(SpawnFailed, match="cannot start a keeper"):
         await agent.spawn(host.request(programs.SLEEPER))
     agent.close()
+
+
+@pytest.mark.parametrize("kills_keeper", [True, False])
+async def test_an_engine_whose_records_are_lost_is_found_by_its_environment(
+    host: Host, kills_keeper: bool
+) -> None:
+    mine, other = (DirectBackend(host.state_dir, owner=f"{host.state_dir}:{n}") for n in "ab")
+    elsewhere = DirectBackend(host.state_dir / "other", owner=f"{host.state_dir}:c")
+    try:
+        engine = host.keep(await mine.spawn(host.request((*programs.ESCAPEES, "keep"))))
+        strangers = host.keep(await elsewhere.spawn(host.request(programs.SLEEPER, instance="work-0")))
+        await until(lambda: len(host.living()) == 4)
+        engine.close()
+        shutil.rmtree(host.state_dir / "instances")
+        if kills_keeper:
+            os.kill(engine.record.keeper_pid, signal.SIGKILL)
+        assert await other.find() == []
+        [found] = await DirectBackend(host.state_dir, owner=f"{host.state_dir}:a").find()
+        host.keep(found)
+        assert (found.record.instance, found.record.pid, found.exited.done()) == ("chat-0", 0, True)
+        await found.gone()
+        assert host.living() == [strangers.record.pid]
+        assert not strangers.exited.done()
+    finally:
+        for backend in (mine, other, elsewhere):
+            backend.close()
 
 
 async def test_the_keeper_is_tied_to_nothing_of_the_agent(
