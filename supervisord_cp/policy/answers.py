@@ -40,7 +40,7 @@ def finite_scores(
     answer: Iterable[float], request: RoutingRequest, candidates: Sequence[Candidate], context: object
 ) -> list[float]:
     """A scorer's: one finite number for each candidate."""
-    scores = list(_elements(answer, "numbers"))
+    scores = list(answer if type(answer) is list else _elements(answer, "numbers"))
     try:
         if len(scores) == len(candidates) and all(map(math.isfinite, scores)):
             return scores

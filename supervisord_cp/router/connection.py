@@ -244,16 +244,15 @@ class ClientConnection(asyncio.Protocol):
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):  # left over from an old client's previous request
             buffer = self._buffer = buffer[2:]
-        end = buffer.find(b"\r\n\r\n")
-        if end < 0 or end > MOST_HEAD_BYTES:
+        block, end, rest = buffer.partition(b"\r\n\r\n")
+        if not end or len(block) > MOST_HEAD_BYTES:
             if len(buffer) > MOST_HEAD_BYTES:
                 raise Rejected(
                     RejectReason.HEADERS_TOO_LARGE,
                     f"The request's head is larger than {MOST_HEAD_BYTES} bytes.",
                 )
             return False
-        head, length = self._heads.read(buffer[: end + 2])
-        rest = buffer[end + 4 :]
+        head, length = self._heads.read(block)
         self._buffer = b""
         try:
             self._key = self._core.admit(head, self._peer)

@@ -48,6 +48,7 @@ _RETRY_AFTER: Final = frozenset(
         RejectReason.DRAINING,
     }
 )
+_UNKNOWN: Final = Usage()
 _STORED_ID: Final = re.compile(rb'"id"\s*:\s*"(resp_[\w.:\-]{1,128})"')
 """In the first bytes of an answer to `/v1/responses`."""
 
@@ -130,20 +131,17 @@ class Dispatcher:
                 own.answer_models(exchange, request_id, self.fleet.table, self._created)
                 self.metrics.of("").code(200)
                 return
-            taken = take(exchange, self.fleet, self._stored, request_id)
+            lane, request, asked, pin = take(exchange, self.fleet, self._stored, request_id)
         except Rejected as error:
             self._refuse(exchange, error.rejection, request_id)
             return
-        lane = taken.lane
-        flow = Flow(self, exchange, lane, taken.request, now)
-        flow.choices = taken.asked.choices
-        flow.decode = lane.work.decode(taken.asked.max_tokens, flow.choices)
-        flow.pin = taken.pin
+        decode = lane.work.decode(request.max_tokens, asked.choices)
+        flow = Flow(self, exchange, lane, request, now, decode=decode, choices=asked.choices, pin=pin)
         lane.arrived(flow, now)
         self._flows.add(flow)
         self._budget.earn(flow.tokens)
-        if taken.request.deadline_ms is not None:
-            flow.expiry = self._call_later(taken.request.deadline_ms / 1000, partial(self._too_late, flow))
+        if request.deadline_ms is not None:
+            flow.expiry = self._call_later(request.deadline_ms / 1000, partial(self._too_late, flow))
         self._placement.place(flow, now)
 
     def refuse(self, exchange: Exchange, rejection: Rejection) -> None:
@@ -290,20 +288,27 @@ class Dispatcher:
         now = self.clock()
         lane = flow.lane
         self._flows.discard(flow)
-        lane.line.remove(flow)
+        status, account = flow.status, flow.account
+        if lane.line:
+            lane.line.remove(flow)
         figures = self.metrics.of(flow.request.deployment)
-        figures.code(flow.status)
+        figures.code(status)
         figures.duration.observe(now - flow.arrived_at)
-        good = flow.status < 400 and not flow.cut
-        usage = self._learned(flow, now) if good and flow.started and flow.status != SWITCHING else Usage()
-        lane.completed += good
-        lane.failed += not good and flow.status != CLIENT_GONE
+        good = status < 400 and not flow.cut
+        usage = _UNKNOWN
+        if good:
+            lane.completed += 1
+            if flow.started and status != SWITCHING:
+                usage = self._learned(flow, now)
+        elif status != CLIENT_GONE:
+            lane.failed += 1
         figures.cut += flow.cut
-        if flow.account is not None:
-            self._released(flow.account)
+        if account is not None:
+            if account.instance.draining:
+                self._released(account)
             if flow.first_byte_at:
-                self._judge.ended(flow, flow.account, usage, now)
-            if flow.started:
+                self._judge.ended(flow, account, usage, now)
+            if flow.started and lane.watched:
                 self._tell_done(flow, usage, now, good=good)
         if lane.line:
             self._placement.pump(lane, now)
@@ -324,7 +329,8 @@ class Dispatcher:
 
     def _request_id(self, head: RequestHead) -> str:
         """The client's, or one of our own."""
-        return given_id(head) or f"{self._id_prefix}{next(self._ids):08x}"
+        given = given_id(head) if b"x-request-id" in head.values else ""
+        return given or f"{self._id_prefix}-{next(self._ids)}"
 
     def _refuse(self, exchange: Exchange, rejection: Rejection, request_id: str) -> None:
         self.metrics.reject(rejection.reason)

@@ -67,17 +67,27 @@ class Flow:
     )
 
     def __init__(
-        self, host: Host, exchange: Exchange, lane: "Lane[Flow]", request: RoutingRequest, now: float
+        self,
+        host: Host,
+        exchange: Exchange,
+        lane: "Lane[Flow]",
+        request: RoutingRequest,
+        now: float,
+        *,
+        decode: int,
+        choices: int = 1,
+        pin: Incarnation | None = None,
     ) -> None:
+        """`decode` is what is expected of the answer, in tokens; `pin` the only incarnation that can answer,
+        such as the one that stores a response."""
         self._host = host
         self.exchange = exchange
         self.lane = lane
         self.request = request
         self.body_bytes = len(exchange.body)
-        self.decode = 0
-        self.choices = 1
-        self.pin: Incarnation | None = None
-        """The only incarnation that can answer, such as the one that stores a response."""
+        self.decode = decode
+        self.choices = choices
+        self.pin = pin
         self.arrived_at = now
         self.first_wait_at = 0.0
         self.waited_s = 0.0
@@ -249,7 +259,7 @@ class Flow:
             self.exchange.write(data)
             return
         if self._answer is not None:
-            if self._holds_back(data):
+            if (self._held is not None or begins_with_error(data)) and self._holds_back(data):
                 return
             self._start(self._answer, data)
         self.events += data.count(b"data:")
@@ -327,7 +337,7 @@ class Flow:
     def _holds_back(self, data: bytes) -> bool:
         """Whether the beginning of the answer is kept until it is known what to think of it."""
         if self._held is None:
-            if self._believed or not begins_with_error(data):
+            if self._believed:
                 return False
             self._held = Held()
         if not self._held.add(data):

@@ -2,7 +2,6 @@
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.core.routing.classify import Asked, read_body, read_query
@@ -25,6 +24,7 @@ MOST_STORED: Final = 10_000
 MOST_ID: Final = 128
 UNTOLD_RETRY_S: Final = 2
 _AMOUNT: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[-+]?[0-9]{1,2})?", re.ASCII)
+_NORMAL: Final = RequestPriority.NORMAL
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in RequestPriority}
 
 
@@ -56,16 +56,6 @@ class StoredResponses:
         return home
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """A request as it is understood."""
-
-    lane: "Lane[Flow]"
-    request: RoutingRequest
-    asked: Asked
-    pin: Incarnation | None = None
-
-
 def check_path(head: RequestHead, fleet: Fleet) -> None:
     """Refuse a path that no deployment lets through, before anything else is read.
 
@@ -79,42 +69,46 @@ def check_path(head: RequestHead, fleet: Fleet) -> None:
         raise _denied(path)
 
 
-def take(exchange: Exchange, fleet: Fleet, stored: StoredResponses, request_id: str) -> Taken:
-    """Understand a request.
+def take(
+    exchange: Exchange, fleet: Fleet, stored: StoredResponses, request_id: str
+) -> "tuple[Lane[Flow], RoutingRequest, Asked, Incarnation | None]":
+    """Understand a request: whose it is, what policies see of it, what its body says, and the only
+    incarnation that can answer it, if there is one.
 
     Raises:
         Rejected: it cannot be read, or no deployment is meant by it.
     """
     head = exchange.head
-    asked = read_body(head.values.get(b"content-type", b""), exchange.body)
+    values = head.values
+    body = exchange.body
+    asked = read_body(values.get(b"content-type", b""), body)
     model = asked.model or read_query(head.query)
     home = _home(head, asked, stored)
     lane = _lane(model, home, fleet)
     if not forwarded(head.path) and not allowed(head.path, lane.deployment.allow_paths):
         raise _denied(head.path)
-    values = head.values
     request = RoutingRequest(
         id=request_id,
         deployment=lane.deployment.name,
         model=model,
         path=head.path,
-        prompt_tokens=lane.work.prefill(len(exchange.body)),
-        max_tokens=asked.max_tokens,
+        prompt_tokens=lane.work.prefill(len(body)),
+        max_tokens=asked.limit,
         stream=asked.stream,
         session=head.value(b"x-session-id") if b"x-session-id" in values else "",
         key=exchange.key,
         user=asked.user,
-        prefix=prefix_keys(exchange.body) if lane.needs_prefix else (),
-        priority=_priority(head) if b"x-priority" in values else RequestPriority.NORMAL,
+        prefix=prefix_keys(body) if lane.needs_prefix else (),
+        priority=_priority(head) if b"x-priority" in values else _NORMAL,
         deadline_ms=_deadline(head) if b"x-deadline-ms" in values else None,
         cost_budget=_cost_budget(head) if b"x-cost-budget" in values else None,
     )
-    return Taken(lane=lane, request=request, asked=asked, pin=home.incarnation if home else None)
+    return lane, request, asked, home.incarnation if home else None
 
 
 def given_id(head: RequestHead) -> str:
     """The client's own `x-request-id`, "" when it has none that can be used."""
-    given = head.value(b"x-request-id") if b"x-request-id" in head.values else ""
+    given = head.value(b"x-request-id")
     return given if 0 < len(given) <= MOST_ID and given.isascii() and given.isprintable() else ""
 
 

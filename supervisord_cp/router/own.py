@@ -18,7 +18,7 @@ _VERSION: Final = f"x-supervisord-cp-version: {__version__}\r\n".encode()
 
 def is_models(path: str) -> bool:
     """Whether the path is the list of models, or one of them."""
-    return path.startswith(_MODELS) and path[len(_MODELS) :][:1] in ("", "/")
+    return path == _MODELS or path.startswith(_MODELS + "/")
 
 
 def answer_health(exchange: Exchange, request_id: str, *, serving: bool) -> None:

@@ -67,7 +67,7 @@ class SocketExchange:
     @property
     def switched(self) -> bool:
         """Whether the connection speaks another protocol now."""
-        return self._framing is _SWITCHED
+        return self._framing == _SWITCHED
 
     def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
         http11 = self.head.http11
@@ -96,12 +96,13 @@ class SocketExchange:
         if self.over:
             return
         framing = self._framing
-        if framing is _LENGTH:
-            self._left -= len(data)
-        elif framing is _CHUNKING:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        elif framing is _NONE:
-            data = b""
+        if framing != _FRAMED:
+            if framing == _LENGTH:
+                self._left -= len(data)
+            elif framing == _CHUNKING:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+            elif framing == _NONE:
+                data = b""
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -110,15 +111,15 @@ class SocketExchange:
     def end(self) -> None:
         if self.over:
             return
-        if self._framing is _LENGTH and self._left:
+        if self._framing == _LENGTH and self._left:
             self.abort()
             return
-        last = b"0\r\n\r\n" if self._framing is _CHUNKING else b""
+        last = b"0\r\n\r\n" if self._framing == _CHUNKING else b""
         if self._pending or last:
             self._connection.transport.write(self._pending + last)
             self._pending = b""
         self.over = True
-        self._connection.answered(keep=self._keep and self._framing is not _SWITCHED)
+        self._connection.answered(keep=self._keep and self._framing != _SWITCHED)
 
     def abort(self) -> None:
         if not self.over:

@@ -166,10 +166,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._reader is None:  # nobody asked
             self.transport.abort()
             return
-        if self._body is None:
-            data = self._read_head(data)
-        if data:
-            self._read_body(data)
+        if self._body is None and not (data := self._read_head(data)):
+            return
+        self._read_body(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         reader, self._reader = self._reader, None
@@ -198,18 +197,18 @@ class UpstreamConnection(asyncio.Protocol):
         """Take the head. Returns what is left of the data: the beginning of the body."""
         data = self._head + data if self._head else data
         while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0 or end > MOST_HEAD_BYTES:
+            block, end, rest = data.partition(b"\r\n\r\n")
+            if not end or len(block) > MOST_HEAD_BYTES:
                 self._head = data
                 if len(data) > MOST_HEAD_BYTES:
                     self._invalid("its head is too large")
                 return b""
             try:
-                head, length = self._heads.read(data[: end + 2])
+                head, length = self._heads.read(block)
             except BadHead as error:
                 self._invalid(f"its head is refused: {error}")
                 return b""
-            data = data[end + 4 :]
+            data = rest
             if head.status >= 200 or head.status == _SWITCHED:
                 break
         self._head = b""
@@ -248,9 +247,11 @@ class UpstreamConnection(asyncio.Protocol):
                 parts: list[bytes] = []
                 end = body.feed(data, parts)
                 content = b"".join(parts)
+            elif (end := body.feed(data)) < 0:  # what costs, once for each piece of a stream
+                reader.answer_data(data)
+                return
             else:
-                end = body.feed(data)
-                content = data if end < 0 or end == len(data) else data[:end]
+                content = data[:end]
         except BadBody as error:
             self._invalid(str(error))
             return

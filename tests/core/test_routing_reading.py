@@ -26,6 +26,8 @@ JSON = b"application/json"
         ({"model": "m", "stream": True, "max_tokens": 5}, Asked(model="m", stream=True, max_tokens=5)),
         ({"max_tokens": 5, "max_completion_tokens": 7, "n": 3}, Asked(max_tokens=7, choices=3)),
         ({"max_output_tokens": 9, "previous_response_id": "r"}, Asked(max_tokens=9, previous="r")),
+        ({"max_tokens": 5, "max_completion_tokens": None, "n": None}, Asked(max_tokens=5)),
+        ({"max_tokens": 5, "user": 7, "n": 2}, Asked(max_tokens=5, choices=2)),
         ({"model": 5, "stream": "yes", "max_tokens": "x", "n": 0}, Asked()),
         ({"model": None, "max_tokens": -1, "n": 10**9}, Asked()),
         ({"messages": [{"model": "inner"}]}, Asked()),
@@ -33,9 +35,10 @@ JSON = b"application/json"
     ],
 )
 def test_the_fields_of_a_json_body(body: object, asked: Asked) -> None:
-    assert read_body(JSON, json.dumps(body).encode()) == asked
-    assert read_body(b"Application/JSON; charset=utf-8", json.dumps(body).encode()) == asked
-    assert read_body(b"application/vnd.x+json", json.dumps(body).encode()) == asked
+    for kind in (JSON, b"Application/JSON; charset=utf-8", b"application/vnd.x+json"):
+        found = read_body(kind, json.dumps(body).encode())
+        assert (found.model, found.stream, found.user) == (asked.model, asked.stream, asked.user)
+        assert (found.limit, found.choices, found.previous) == (asked.limit, asked.choices, asked.previous)
 
 
 @pytest.mark.parametrize(

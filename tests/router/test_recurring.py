@@ -25,6 +25,7 @@ LINES = st.lists(
             b"content-length: +7",
             b"content-length: 1234567890123456789",
             b"CONTENT-LENGTH: 8",
+            b":",
             b"x: content-length: 9",
             b"x-content-length: 9",
             b"transfer-encoding: chunked",
@@ -52,23 +53,23 @@ def test_a_head_is_read_the_same_whatever_was_read_before(sections: list[list[by
             head, length = parse_request(request)
         except Rejected:
             with pytest.raises(Rejected):
-                requests.read(request)
+                requests.read(request[:-2])
         else:
-            known, as_long = requests.read(request)
+            known, as_long = requests.read(request[:-2])
             assert (told(known), as_long) == (told(head), length)
         response = b"HTTP/1.1 200 OK\r\n" + fields
         try:
             answer, size = parse_response(response)
         except BadHead:
             with pytest.raises(BadHead):
-                responses.read(response)
+                responses.read(response[:-2])
         else:
-            met, as_large = responses.read(response)
+            met, as_large = responses.read(response[:-2])
             assert (told(met), as_large) == (told(answer), size)
 
 
 def request(length: int, name: str = "x") -> bytes:
-    return f"POST /v1/{name} HTTP/1.1\r\nhost: t\r\nContent-Length: {length}\r\n".encode()
+    return f"POST /v1/{name} HTTP/1.1\r\nhost: t\r\nContent-Length: {length}".encode()
 
 
 def test_heads_that_differ_in_the_length_are_read_once() -> None:

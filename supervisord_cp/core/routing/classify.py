@@ -1,7 +1,7 @@
 """What a request asks for: the few fields of its body that a decision needs."""
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -14,9 +14,11 @@ _PART_NAME: Final = re.compile(
 )
 _MOST_PARTS: Final = 64
 _MOST_NAME: Final = 512
+_MOST_CHOICES: Final = 1024
+_JSON: Final = b"application/json"
 
 
-class _Body(msgspec.Struct, gc=False):
+class _AnyBody(msgspec.Struct, gc=False):
     """Any type passes: what is wrong with a value is the engine's to say, in its own words."""
 
     model: Any = None
@@ -29,20 +31,33 @@ class _Body(msgspec.Struct, gc=False):
     previous_response_id: Any = None
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """The answer: empty where nothing is said."""
+Tokens = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Asked(
+    msgspec.Struct, frozen=True, gc=False, rename={"choices": "n", "previous": "previous_response_id"}
+):
+    """The answer: empty where nothing is said. Decoded from the body as it is, when all types are right."""
 
     model: str = ""
     stream: bool = False
-    max_tokens: int | None = None
-    choices: int = 1
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    max_output_tokens: Tokens | None = None
+    choices: Annotated[int, msgspec.Meta(gt=0, le=_MOST_CHOICES)] = 1
     user: str = ""
     previous: str = ""
     """The stored response that this one continues."""
 
+    @property
+    def limit(self) -> int | None:
+        """Tokens that the answer may have, by whichever name."""
+        return self.max_completion_tokens or self.max_tokens or self.max_output_tokens
+
 
 _NOTHING: Final = Asked()
-_decoder: Final = msgspec.json.Decoder(_Body)
+_decoder: Final = msgspec.json.Decoder(Asked)
+_any_decoder: Final = msgspec.json.Decoder(_AnyBody)
 
 
 def read_body(content_type: bytes, body: bytes) -> Asked:
@@ -53,8 +68,10 @@ def read_body(content_type: bytes, body: bytes) -> Asked:
     """
     if not body:
         return _NOTHING
+    if content_type == _JSON:
+        return _read_json(body, strict=True)
     kind = content_type.partition(b";")[0].strip().lower()
-    if kind == b"application/json" or not kind or kind.endswith(b"+json"):
+    if kind == _JSON or not kind or kind.endswith(b"+json"):
         return _read_json(body, strict=bool(kind))
     if kind == b"multipart/form-data":
         return Asked(model=_read_multipart(content_type, body))
@@ -73,7 +90,11 @@ def read_query(query: str) -> str:
 
 def _read_json(body: bytes, *, strict: bool) -> Asked:
     try:
-        found = _decoder.decode(body)
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass  # a type that is not right, or no JSON at all
+    try:
+        found = _any_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         if not strict:
             return _NOTHING
@@ -83,7 +104,7 @@ def _read_json(body: bytes, *, strict: bool) -> Asked:
         model=found.model if isinstance(found.model, str) else "",
         stream=found.stream is True,
         max_tokens=limit if type(limit) is int and limit >= 0 else None,
-        choices=found.n if type(found.n) is int and 0 < found.n <= 1024 else 1,
+        choices=found.n if type(found.n) is int and 0 < found.n <= _MOST_CHOICES else 1,
         user=found.user if isinstance(found.user, str) else "",
         previous=found.previous_response_id if isinstance(found.previous_response_id, str) else "",
     )

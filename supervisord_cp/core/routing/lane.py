@@ -72,6 +72,12 @@ class Lane(Generic[Item]):
         self._accounts: dict[Incarnation, Account] = {}
         self.rotation: Final = Rotation(warmup_s)
         self.needs_prefix = policies.needs_prefix
+        self._watching = tuple(_watching(policies))
+
+    @property
+    def watched(self) -> bool:
+        """Whether policies want to know what becomes of requests."""
+        return bool(self._watching)
 
     def use(self, policies: LanePolicies, now: float) -> None:
         """From now on these decide."""
@@ -81,6 +87,7 @@ class Lane(Generic[Item]):
             before.shadow.retire()
         self.line.use(policies.scheduler, _beside(policies.shadow), self._queue_context(now))
         self.needs_prefix = policies.needs_prefix
+        self._watching = tuple(_watching(policies))
 
     def refresh(
         self, instances: Sequence[RoutedInstance], ledger: Ledger, ejections: Ejections, now: float
@@ -124,21 +131,22 @@ class Lane(Generic[Item]):
             accounts = self.rotation.routable
         if len(accounts) > 1 and self.line.scheduling.restricts:
             accounts = self._allowed(item, accounts, now)
-        roomy = [account for account in accounts if account.has_room(now)]
-        if not roomy:
+        candidates = tuple([offer for account in accounts if (offer := account.offer(now)) is not None])
+        if not candidates:
             return None
-        candidates = tuple(account.candidate for account in roomy)
-        if len(roomy) == 1:
-            only = Choice(candidate=candidates[0], candidates=candidates)
-            self.decisions.note(item.request.id, now, only, candidates, ())
-            return roomy[0]
-        context = self._context(now)
-        choice = self.policies.router.choose(item.request, candidates, context)
-        if isinstance(self.policies.shadow, RouterShadow):
-            self.policies.shadow.compare(item.request, candidates, choice.candidate, context)
-        if self.rotation.trying and self.rotation.usable:
-            choice = self._with_trial(choice)
-        self.decisions.note(item.request.id, now, choice, candidates, self.policies.router.names)
+        request = item.request
+        if len(candidates) == 1:
+            choice = Choice(candidate=candidates[0], candidates=candidates)
+            self.decisions.note(request.id, now, choice, candidates, ())
+        else:
+            context = self._context(now)
+            router = self.policies.router
+            choice = router.choose(request, candidates, context)
+            if isinstance(self.policies.shadow, RouterShadow):
+                self.policies.shadow.compare(request, candidates, choice.candidate, context)
+            if self.rotation.trying and self.rotation.usable:
+                choice = self._with_trial(choice)
+            self.decisions.note(request.id, now, choice, candidates, router.names)
         return self._accounts[choice.candidate.instance.incarnation]
 
     def arrived(self, item: Item, now: float) -> None:
@@ -195,17 +203,17 @@ class Lane(Generic[Item]):
 
     def dispatched(self, request: RoutingRequest, account: Account, now: float) -> None:
         """A request goes to an instance."""
-        for pipeline in self._watching():
+        for pipeline in self._watching:
             pipeline.dispatched(request, account.candidate, self._context(now))
 
     def first_byte(self, request: RoutingRequest, account: Account, now: float) -> None:
         """Its answer begins."""
-        for pipeline in self._watching():
+        for pipeline in self._watching:
             pipeline.first_byte(request, account.candidate, self._context(now))
 
     def done(self, request: RoutingRequest, account: Account, outcome: Outcome, now: float) -> None:
         """It is done with there."""
-        for pipeline in self._watching():
+        for pipeline in self._watching:
             pipeline.completed(request, account.candidate, outcome, self._context(now))
 
     # --- figures
@@ -273,14 +281,6 @@ class Lane(Generic[Item]):
         if isinstance(self.policies.shadow, RouterShadow):
             self.policies.shadow.policy.reset(incarnation, now)
 
-    def _watching(self) -> Iterator[Pipeline]:
-        """Those that are told of every request."""
-        if self.policies.router.watches:
-            yield self.policies.router
-        shadow = self.policies.shadow
-        if isinstance(shadow, RouterShadow) and shadow.policy.watches:
-            yield shadow.policy
-
     def _slots(self, now: float) -> int:
         return sum(account.slots(now) for account in self._serving)
 
@@ -319,6 +319,14 @@ class Lane(Generic[Item]):
             slots=self._slots(now) if all(account.limited for account in self._serving) else 0,
             slo_ttft_s=None if slo_ms is None else slo_ms / 1000,
         )
+
+
+def _watching(policies: LanePolicies) -> Iterator[Pipeline]:
+    """Those that are told of every request."""
+    if policies.router.watches:
+        yield policies.router
+    if isinstance(policies.shadow, RouterShadow) and policies.shadow.policy.watches:
+        yield policies.shadow.policy
 
 
 def _beside(shadow: RouterShadow | SchedulerShadow[Any] | None) -> SchedulerShadow[Any] | None:

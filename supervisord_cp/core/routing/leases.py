@@ -132,6 +132,10 @@ class Account:
             return False
         return self.ceiling is None or len(self._leases) < self.ceiling.limit(now)
 
+    def offer(self, now: float) -> Candidate | None:
+        """The account as policies see it, if it has room."""
+        return (self._candidate or self.candidate) if self.has_room(now) else None
+
     def slots(self, now: float) -> int:
         """Requests of ours that it may have at once, as far as is known: never below what it has now."""
         most = self.limit - self.foreign
@@ -155,7 +159,8 @@ class Account:
         self._booked_prefill += prefill
         self._booked_decode += decode
         self._candidate = None
-        self._peak = max(self._peak, len(self._leases))
+        if len(self._leases) > self._peak:
+            self._peak = len(self._leases)
         if self.on_trial:
             self.trial = lease
         return lease

@@ -60,12 +60,13 @@ class WaitingLine(Generic[Item]):
         """Those that have been through the line before: they go first, the latest of them before all."""
         self._share: Final = FairShare()
         self._number = 0
+        self.size = 0
         self.bytes = 0
         self.tokens = 0
         """Of prompts."""
 
     def __len__(self) -> int:
-        return len(self._places) + len(self._returned)
+        return self.size
 
     def __iter__(self) -> Iterator[Item]:
         """All of them; the line may change meanwhile."""
@@ -94,6 +95,7 @@ class WaitingLine(Generic[Item]):
         else:
             self._number += 1
             self._insert(item, _Place(rank, self._number))
+        self.size += 1
         self.bytes += item.body_bytes
         self.tokens += item.prompt_tokens
 
@@ -106,6 +108,7 @@ class WaitingLine(Generic[Item]):
             self._returned.remove(item)
         else:
             return False
+        self.size -= 1
         self.bytes -= item.body_bytes
         self.tokens -= item.prompt_tokens
         return True

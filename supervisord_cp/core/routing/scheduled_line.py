@@ -24,7 +24,7 @@ class ScheduledLine(Generic[Item]):
         self._fresh_until = 0.0
 
     def __len__(self) -> int:
-        return len(self._line)
+        return self._line.size
 
     def __iter__(self) -> Iterator[Item]:
         """All that wait; the line may change meanwhile."""

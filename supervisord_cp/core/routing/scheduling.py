@@ -34,6 +34,10 @@ class Scheduling:
         self._params: Final = params
         self.refresh_s: Final = refresh_s
         self.needs_prefix: Final = needs_prefix
+        self.restricts: Final = self._instances is not None
+        """Whether it says which instances a request may go to."""
+        self.counts: Final = self._on_arrival is not None
+        """Whether it wants to see every request that comes."""
 
     @property
     def name(self) -> str:
@@ -45,19 +49,9 @@ class Scheduling:
         return self._guard.is_open
 
     @property
-    def restricts(self) -> bool:
-        """Whether it says which instances a request may go to."""
-        return self._instances is not None
-
-    @property
     def refuses(self) -> bool:
         """Whether it may find a request hopeless."""
         return self._hopeless is not None
-
-    @property
-    def counts(self) -> bool:
-        """Whether it wants to see every request that comes."""
-        return self._on_arrival is not None
 
     def arrived(self, waiting: WaitingRequest, context: QueueContext[None]) -> None:
         """A request has come."""

@@ -49,7 +49,7 @@ class RequestHead:
     query: str
     http11: bool
     values: dict[bytes, bytes]
-    """The fields that we read, under lower-case names."""
+    """The fields that we read, under lower-case names, Content-Length left out."""
     fields: bytes
     """The fields that go on, as lines with their CRLF."""
     chunked: bool
@@ -136,9 +136,10 @@ def parse_response(block: bytes) -> tuple[ResponseHead, int | None]:
         if strange or b"content-length" in values or not head.http11:
             raise BadHead("ambiguous framing")
     elif b"content-length" in values:
-        if not _LENGTH.fullmatch(values[b"content-length"]):
+        length = values.pop(b"content-length")
+        if not _LENGTH.fullmatch(length):
             raise BadHead("malformed length")
-        return head, int(values[b"content-length"])
+        return head, int(length)
     return head, None
 
 
@@ -165,7 +166,7 @@ def _check_host(head: RequestHead) -> None:
 
 
 def _body_length(head: RequestHead) -> int:
-    length = head.values.get(b"content-length")
+    length = head.values.pop(b"content-length", None)
     coding = head.values.get(b"transfer-encoding")
     if coding is not None:
         if length is not None:

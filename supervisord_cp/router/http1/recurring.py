@@ -13,7 +13,8 @@ MOST_BYTES: Final = 4096
 _MOST_DIGITS: Final = 18
 _SPELLINGS: Final = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
 """Written in another way, the length is part of what is remembered."""
-_SIZE: Final = len(_SPELLINGS[0])
+_HERE: Final = b"\r\n:\r\n"
+"""Marks where the length was; no head that is well-formed has such a line."""
 
 Head = TypeVar("Head")
 Length = TypeVar("Length")
@@ -31,29 +32,27 @@ class RecurringHeads(Generic[Head, Length]):
         self._known: Final[dict[bytes, tuple[Head, Length]]] = {}
 
     def read(self, block: bytes) -> tuple[Head, Length | int]:
-        """A head, whose last bytes are the CRLF of its last field, and the length of its body.
+        """A head, without the CRLF of its last field, and the length of its body.
 
         Raises:
             Exception: what `parse` raises.
         """
-        at = block.find(_SPELLINGS[0])
-        if at < 0:
-            at = block.find(_SPELLINGS[1])
-        if at < 0:
-            return self._known.get(block) or self._learn(block, block)
-        at += _SIZE
-        end = block.find(b"\r\n", at)
-        digits = block[at:end]
+        before, name, after = block.partition(_SPELLINGS[0])
+        if not name:
+            before, name, after = block.partition(_SPELLINGS[1])
+            if not name:
+                return self._known.get(block) or self._learn(block, block)
+        digits, _, behind = after.partition(b"\r\n")
         if not digits.isdigit() or len(digits) > _MOST_DIGITS:
-            return self._parse(block)
-        text = block[:at] + block[end:]
+            return self._parse(block + b"\r\n")
+        text = before + _HERE + behind
         known = self._known.get(text)
         if known is None:
             return self._learn(text, block)
         return known[0], int(digits)
 
     def _learn(self, text: bytes, block: bytes) -> tuple[Head, Length]:
-        read = self._parse(block)
+        read = self._parse(block + b"\r\n")
         if len(text) <= MOST_BYTES:
             if len(self._known) >= MOST_KNOWN:
                 del self._known[next(iter(self._known))]
