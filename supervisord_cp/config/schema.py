@@ -96,9 +96,11 @@ class RouterConfig(Value, frozen=True, kw_only=True):
     drain_timeout_s: Seconds = 300.0
     """How long a stopping router lets its requests finish."""
     header_timeout_s: Timeout = 30.0
-    """How long a client may take to send its request's head, and between two pieces of its body."""
+    """How long a client may take for its request's head, and between two pieces of its body; 1 KiB/s."""
     idle_timeout_s: Timeout = 75.0
     """How long an idle client connection is kept."""
+    max_connections: Positive = 10_000
+    """Client connections at once, of each process."""
     eject_failures: Count = 3
     """Failed answers in a row (broken streams, errors of the engine) that put an instance out; 0 = never."""
     eject_latency_factor: Annotated[float, Meta(ge=0)] = 4.0

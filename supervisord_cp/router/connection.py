@@ -17,6 +17,10 @@ MOST_PARTS: Final = 4096
 LINGER_S: Final = 5.0
 LINGER_BYTES: Final = 16 * 1024 * 1024
 STALL_S: Final = 300.0
+LEAST_RATE: Final = 1024
+"""Bytes per second of a body, on the mean, that a client must manage after `header_timeout_s`."""
+BEYOND: Final = 64
+"""Connections above the bound that are told so; the next ones are closed without a word."""
 _NEVER: Final = float("inf")
 
 
@@ -46,6 +50,7 @@ class Limits(Value, frozen=True, kw_only=True):
     max_body: int
     header_timeout_s: float
     idle_timeout_s: float
+    max_connections: int
 
 
 class ClientConnection(asyncio.Protocol):
@@ -54,6 +59,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_body_begun",
         "_body_bytes",
         "_buffer",
         "_clock",
@@ -97,6 +103,7 @@ class ClientConnection(asyncio.Protocol):
         self._body: Body | None = None
         self._parts: list[bytes] = []
         self._body_bytes = 0
+        self._body_begun = 0.0
         self._exchange: SocketExchange | None = None
         self._deadline = _NEVER
         self._slow_since = _NEVER
@@ -115,6 +122,8 @@ class ClientConnection(asyncio.Protocol):
         self._peer = str(peername[0]) if peername else ""
         self._connections.add(self)
         self._deadline = self._clock() + self._limits.idle_timeout_s
+        if len(self._connections) > self._limits.max_connections:
+            self._turn_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -276,6 +285,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._body = ChunkedBody() if head.chunked else LengthBody(length)
         self._body_bytes = 0
+        self._body_begun = self._clock()
         if rest:
             self._read_body(rest)
         elif head.expects_continue:
@@ -300,7 +310,8 @@ class ClientConnection(asyncio.Protocol):
             self._body = None
             self._buffer = data[end:]
         else:
-            self._deadline = self._clock() + self._limits.header_timeout_s
+            whole = self._body_begun + self._body_bytes / LEAST_RATE
+            self._deadline = min(self._clock(), whole) + self._limits.header_timeout_s
 
     def _hand_over(self) -> None:
         head, parts = self._head, self._parts
@@ -321,6 +332,14 @@ class ClientConnection(asyncio.Protocol):
             self.hold_reading(True)
 
     # --- refusing
+
+    def _turn_away(self) -> None:
+        """There are too many connections already."""
+        if len(self._connections) > self._limits.max_connections + BEYOND:
+            self.transport.abort()
+        else:
+            message = f"The router has {self._limits.max_connections} connections, the most it may have."
+            self._refuse(Rejection(reason=RejectReason.NO_CAPACITY, message=message, retry_after_s=1))
 
     def _linger(self) -> None:
         """Throw away what the client still sends, for a while: closing at once would make its kernel drop

@@ -28,6 +28,7 @@ class Listener:
             max_body=config.max_body,
             header_timeout_s=config.header_timeout_s,
             idle_timeout_s=config.idle_timeout_s,
+            max_connections=config.max_connections,
         )
         self._tick_s = min(_MOST_TICK_S, config.header_timeout_s / 4, config.idle_timeout_s / 4)
         self._heads: RecurringHeads[RequestHead, int] = RecurringHeads(parse_request)

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from tests.router.kit import Client, Rig, instance, raw, rig, says, streams, until, waits
+from tests.router.wires import Wired
 
 pytestmark = pytest.mark.asyncio
 
@@ -56,7 +57,6 @@ REFUSED = {
     "a chunk line with a bare LF": POST + b"transfer-encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n",
     "a bad trailer": POST + b"transfer-encoding: chunked\r\n\r\n0\r\nno colon\r\n\r\n",
     "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "too many fields": b"GET /v1/x HTTP/1.1\r\nhost: t\r\n" + b"a: b\r\n" * 200 + b"\r\n",
 }
 
 
@@ -241,6 +241,30 @@ async def test_a_head_that_is_too_large(router: Rig, line: bytes) -> None:
     assert await client.rest() == b""
 
 
+async def test_too_many_fields(router: Rig) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(b"GET /v1/x HTTP/1.1\r\nhost: t\r\n" + b"a: b\r\n" * 127 + b"\r\n")
+    assert (await client.answer()).status == 200
+    client.send(b"GET /v1/x HTTP/1.1\r\nhost: t\r\n" + b"a: b\r\n" * 128 + b"\r\n")
+    answer = await client.answer()
+    assert (answer.status, answer.reason) == (431, "headers_too_large")
+    assert await client.rest() == b""
+
+
+async def test_a_head_of_ten_megabytes_is_not_kept(router: Rig) -> None:
+    client = await router.client()
+    client.send(b"GET /v1/x HTTP/1.1\r\nhost: t\r\nx-a: ")
+    for _ in range(100):
+        client.send(b"y" * 100_000)
+    answer = await client.answer()
+    assert (answer.status, answer.reason) == (431, "headers_too_large")
+    assert all(not c._buffer for c in router.listener._connections)
+    client.abort()
+    await until(lambda: router.listener.connections == 0)
+
+
 async def test_a_declared_body_that_is_too_large_is_not_read(router: Rig) -> None:
     router.serve(instance("http://127.0.0.1:9"))
     client = await router.client()
@@ -287,6 +311,67 @@ async def test_a_client_that_is_too_slow(begun: bytes) -> None:
         answer = await client.answer()
         assert (answer.status, answer.reason) == (408, "request_timeout")
         assert await client.rest() == b""
+
+
+@pytest.mark.parametrize(("piece", "answered_after_s"), [(b"x", 31), (b"x" * 1000, 100), (b"", 30)])
+async def test_a_body_that_trickles_is_not_waited_for(piece: bytes, answered_after_s: int) -> None:
+    """Each piece is in time, and all of it would take for ever."""
+    client = Wired()
+    client.send(POST + b"content-length: 100000\r\n\r\n")
+    while not (client.core.served or client.core.refused):
+        client.pass_time(1.0)
+        client.send(piece)
+    if len(piece) > 1:
+        assert [len(served.body) for served in client.core.served] == [100_000]
+    else:
+        assert client.core.refused == ["request_timeout"]
+    assert client.now == pytest.approx(answered_after_s, abs=1)
+
+
+async def test_connections_are_bounded() -> None:
+    async with rig(max_connections=3) as router:
+        engine = await router.engine()
+        router.serve(instance(engine))
+        clients = [await router.client() for _ in range(3)]
+        await until(lambda: router.listener.connections == 3)
+        beyond = await router.client()
+        beyond.send(OK)
+        answer = await beyond.answer()
+        assert (answer.status, answer.reason, answer.headers["retry-after"]) == (503, "no_capacity", "1")
+        assert await beyond.rest() == b""
+        for client in clients:
+            client.send(OK)
+            assert (await client.answer()).status == 200
+        await clients[0].close()
+        await beyond.close()
+        await until(lambda: router.listener.connections == 2)
+        another = await router.client()
+        another.send(OK)
+        assert (await another.answer()).status == 200
+        assert len(engine.asked) == 4
+
+
+async def test_far_beyond_the_bound_nobody_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supervisord_cp.router.connection.BEYOND", 2)
+    async with rig(max_connections=1) as router:
+        clients = [await router.client() for _ in range(6)]
+        await until(lambda: router.listener.connections == 3)
+        for client in clients[3:]:
+            try:
+                assert await client.rest() == b""
+            except ConnectionError:
+                pass
+
+
+async def test_trailers_of_a_request_are_dropped(router: Rig) -> None:
+    engine = await router.engine()
+    router.serve(instance(engine))
+    client = await router.client()
+    trailers = b"x-priority: none\r\ncontent-length: 9\r\nauthorization: Bearer x\r\nx-a: b\r\n"
+    client.send(POST + b"transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + trailers + b"\r\n" + OK)
+    assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+    assert engine.asked[0].body == b"ok"
+    assert set(engine.asked[0].headers) == {"host", "content-length", "x-request-id"}
 
 
 async def test_idle_connections_end_without_a_word() -> None:

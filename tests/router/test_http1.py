@@ -191,8 +191,9 @@ def test_which_upgrades_are_websockets(fields: bytes, upgrade: bool) -> None:
 def test_too_many_fields_are_refused() -> None:
     fields = b"a: b\r\n" * (MOST_FIELDS - 1)
     parse_request(b"GET / HTTP/1.1\r\nhost: t\r\n" + fields)
-    with pytest.raises(Rejected):
+    with pytest.raises(Rejected) as caught:
         parse_request(b"GET / HTTP/1.1\r\nhost: t\r\na: b\r\n" + fields)
+    assert caught.value.rejection.status == 431
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ class BadHead(Exception):
     """A header section that is not what the grammar says."""
 
 
+class TooManyFields(BadHead):
+    """More of them than anybody needs."""
+
+
 def end_to_end(
     block: bytes, start: int, named: frozenset[bytes], withheld: frozenset[bytes]
 ) -> tuple[dict[bytes, bytes], bytes]:
@@ -61,11 +65,12 @@ def end_to_end(
     `Connection` names, and of those that we write anew do not go on.
 
     Raises:
-        BadHead: a malformed line (obs-fold, space before the colon, bare CR or LF, NUL, …) or too many.
+        BadHead: a malformed line (obs-fold, space before the colon, bare CR or LF, NUL, …).
+        TooManyFields: so many are not read.
     """
     found = _FIELD.findall(block, start)
     if len(found) > MOST_FIELDS:
-        raise BadHead(f"more than {MOST_FIELDS} header fields")
+        raise TooManyFields(f"more than {MOST_FIELDS} header fields")
     values: dict[bytes, bytes] = {}
     lines: list[bytes] = []
     matched = 0

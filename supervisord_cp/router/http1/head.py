@@ -10,6 +10,7 @@ from supervisord_cp.router.http1.fields import (
     RESPONSE_NAMED,
     RESPONSE_WITHHELD,
     BadHead,
+    TooManyFields,
     connection_options,
     end_to_end,
 )
@@ -93,6 +94,8 @@ def parse_request(block: bytes) -> tuple[RequestHead, int]:
     head.http11 = minor == b"1"
     try:
         head.values, head.fields = end_to_end(block, line.end(), REQUEST_NAMED, REQUEST_WITHHELD)
+    except TooManyFields as error:
+        raise Rejected(RejectReason.HEADERS_TOO_LARGE, f"The request has {error}.") from None
     except BadHead as error:
         raise Rejected(RejectReason.BAD_REQUEST, f"The request's head is refused: {error}.") from None
     values = head.values
