@@ -22,11 +22,11 @@ from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
 from supervisord_cp.core.instances.progress import (
     ANSWERS,
-    NOTHING_SEEN,
+    Progress,
+    all_progressed,
     heard,
     is_dead,
     is_stalled,
-    progressed,
 )
 from supervisord_cp.engines.base import Engine
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
@@ -94,7 +94,7 @@ class RunningIncarnation:
         self._start: StartWatch | None = None
         self._seen = False
         """Whether it was alive when it began to be watched."""
-        self._progress = NOTHING_SEEN
+        self._progress: tuple[Progress, ...] = ()
         self._silence = ANSWERS
         self._stacks = ""
         self._fault: ExitCause | None = None
@@ -281,26 +281,32 @@ class RunningIncarnation:
                 )
                 if page is not None:
                     load, now = self._engine.load(page), self._watcher.clock.now()
-                    self._progress = progressed(self._progress, load, now - self._loaded_at)
+                    self._progress = all_progressed(self._progress, load, now - self._loaded_at)
                     self._load, self._loaded_at = load, now
                     await self._check_progress(load)
             await asyncio.sleep(self._pause_s(self._watcher.clock.now()))
 
     async def _check_progress(self, load: EngineLoad) -> None:
-        if not is_stalled(self._progress, self.notes.desired.spec.stall_s):
+        stall_s = self.notes.desired.spec.stall_s
+        stalled = [
+            (part, progress)
+            for part, progress in zip(load.ranks or (load,), self._progress, strict=True)
+            if is_stalled(progress, stall_s)
+        ]
+        if not stalled:
             return
         if await self._watcher.http.rests(self.notes.url, self._engine.rest_paths, self.notes.api_key):
-            self._progress = NOTHING_SEEN
+            self._progress = ()
             return
         params: dict[str, str | int | float] = {
-            "running": load.running or 0,
-            "seconds": round(self._progress.still_s),
+            "running": sum(part.running or 0 for part, _ in stalled),
+            "seconds": round(max(progress.still_s for _, progress in stalled)),
         }
         await self._give_up(Reason(code=ReasonCode.STALLED, params=params))
 
     async def _give_up(self, reason: Reason) -> None:
         """It hangs: out of rotation at once, and ended when it is known what it was doing."""
-        self._progress, self._silence = NOTHING_SEEN, ANSWERS
+        self._progress, self._silence = (), ANSWERS
         self._deliver(ev.Stalled(reason=reason))
         try:
             async with asyncio.timeout(STACKS_S):

@@ -22,8 +22,10 @@ def read_load(page: str) -> EngineLoad:
     """The figures of a metrics page; None is what is not on it, or no number.
 
     With data parallelism each rank has series of its own (label `engine`): counts are summed, ratios
-    averaged. One rank without a number makes the figure unknown rather than smaller.
+    averaged, and each rank's own counters are told besides. One rank without a number makes the figure
+    unknown rather than smaller.
     """
+    asleep = _asleep(page)
     return EngineLoad(
         running=_count(_series(page, RUNNING)),
         waiting=_count(_series(page, WAITING)),
@@ -32,7 +34,28 @@ def read_load(page: str) -> EngineLoad:
         generation_tokens_total=_sum(_series(page, GENERATION_TOKENS)),
         preemptions_total=_sum(_series(page, PREEMPTIONS)),
         iterations_total=_sum(_series(page, ITERATIONS)),
-        asleep=_asleep(page),
+        asleep=asleep,
+        ranks=_ranks(page, asleep),
+    )
+
+
+def _ranks(page: str, asleep: bool | None) -> tuple[EngineLoad, ...]:
+    """What each rank does, where there are several."""
+    if len(values(page, RUNNING[0])) < 2:
+        return ()
+    running, iterations, prompts, generated = (
+        {labels.get("engine", ""): value for labels, value in samples(page, name)}
+        for (name, *_) in (RUNNING, ITERATIONS, PROMPT_TOKENS, GENERATION_TOKENS)
+    )
+    return tuple(
+        EngineLoad(
+            running=_count([running[rank]]),
+            iterations_total=iterations.get(rank),
+            prompt_tokens_total=prompts.get(rank),
+            generation_tokens_total=generated.get(rank),
+            asleep=asleep,
+        )
+        for rank in sorted(running)
     )
 
 

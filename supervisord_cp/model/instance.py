@@ -104,6 +104,8 @@ class EngineLoad(Value, frozen=True, kw_only=True):
     """Steps of the engine."""
     asleep: bool | None = None
     age_ms: int = 0
+    ranks: "tuple[EngineLoad, ...]" = ()
+    """With data parallelism the figures of each rank, which hide nothing of each other; else empty."""
 
 
 class InstanceStatus(Value, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from supervisord_cp.core.instances.progress import (
     ANSWERS,
@@ -13,6 +14,7 @@ from supervisord_cp.core.instances.progress import (
     MOST_PATIENCE,
     NOTHING_SEEN,
     Progress,
+    all_progressed,
     heard,
     is_dead,
     is_stalled,
@@ -151,3 +153,17 @@ def test_silence_is_many_failures_over_a_long_time() -> None:
     assert is_dead(silence, 60.0)
     assert not is_dead(silence, 0.0)
     assert heard(silence, healthy=True, elapsed_s=1.0) == ANSWERS
+
+
+def test_a_rank_that_hangs_does_not_hide_behind_those_that_work() -> None:
+    """Data parallelism: the sums move on with the healthy rank."""
+    progress: tuple[Progress, ...] = ()
+    for second in range(130):
+        ranks = (load(2, second), load(1, 7), load(0, 3))
+        progress = all_progressed(progress, replace(load(3, 10 + second), ranks=ranks), 1.0)
+    assert [is_stalled(one, STALL_S) for one in progress] == [False, True, False]
+
+
+def test_another_number_of_ranks_begins_anew() -> None:
+    progress = (Progress(busy=True, counters=(5, 0, 0), still_s=100.0),)
+    assert all_progressed(progress, replace(load(), ranks=(load(), load())), 1.0)[0].still_s == 0.0

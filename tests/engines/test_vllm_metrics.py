@@ -72,3 +72,16 @@ def test_names_that_begin_alike_are_not_added() -> None:
     )
     load = read_load(page)
     assert (load.waiting, load.prompt_tokens_total, load.generation_tokens_total) == (2, 5.0, None)
+
+
+def test_each_rank_of_data_parallelism_is_told_apart() -> None:
+    names = ("num_requests_running", "iteration_tokens_total_count", "prompt_tokens_total")
+    page = "".join(
+        f'vllm:{name}{{engine="{rank}",model_name="m"}} {rank + 10 * number}\n'
+        for number, name in enumerate(names)
+        for rank in (1, 0)
+    )
+    first, second = read_load(page).ranks
+    assert (first.running, first.iterations_total, first.prompt_tokens_total) == (0, 10.0, 20.0)
+    assert (second.running, second.iterations_total, second.generation_tokens_total) == (1, 11.0, None)
+    assert read_load(recorded("metrics-0.32.txt")).ranks == ()

@@ -50,6 +50,15 @@ def progressed(before: Progress, load: EngineLoad, elapsed_s: float) -> Progress
     return Progress(busy=busy, counters=counters, longest_s=longest_s)
 
 
+def all_progressed(before: tuple[Progress, ...], load: EngineLoad, elapsed_s: float) -> tuple[Progress, ...]:
+    """The same of an engine, or with data parallelism of each of its ranks: one that hangs does not show in
+    the sums while the others work."""
+    parts = load.ranks or (load,)
+    if len(before) != len(parts):
+        before = (NOTHING_SEEN,) * len(parts)
+    return tuple(progressed(one, part, elapsed_s) for one, part in zip(before, parts, strict=True))
+
+
 def limit_s(progress: Progress, stall_s: float) -> float:
     """How long this engine may stand still: `stall_s`, and longer where it has shown to be slow."""
     return min(max(stall_s, PATIENCE * progress.longest_s), MOST_PATIENCE * stall_s)
