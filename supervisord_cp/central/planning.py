@@ -15,7 +15,7 @@ from supervisord_cp.core.scaling.rollback import failed_revision
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, InstanceId
 from supervisord_cp.model.event import Severity
-from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.scaling import Retire, ScalePlan
@@ -35,7 +35,7 @@ def make_plan(
 ) -> ScalePlan:
     """The next actions for the whole fleet."""
     assignments = tuple(memory.assignments.values())
-    able = frozenset(name for name, (_, status) in known.statuses.items() if status.can_sleep)
+    able = frozenset(name for name, (_, status) in known.statuses.items() if _could_sleep(status))
     reserve = Reserve(able=able, slept_s=slept_s)
     made = plan(wanted, assignments, known.states, nodes, placer, reserve=reserve)
     actions = list(made.actions)
@@ -47,6 +47,12 @@ def make_plan(
     if made.unplaced:
         actions += _make_room(config, made, wanted, assignments, nodes, known)
     return replace(made, actions=tuple(actions))
+
+
+def _could_sleep(status: InstanceStatus) -> bool:
+    """Of those that run and are not ready only the ones that slept before are gated or wake."""
+    waking = status.state is InstanceState.GATED or status.reason.code is ReasonCode.WAKING
+    return status.can_sleep and (waking or status.state is InstanceState.READY)
 
 
 def _make_room(

@@ -101,6 +101,7 @@ class ReasonCode(StrEnum):
     SHRINK_UNKNOWN = "shrink_unknown"
     IDLE_WAIT = "idle_wait"
     WAKE = "wake"
+    NOBODY_WAITS = "nobody_waits"
     GPU_SHARE = "gpu_share"
     # why a replica cannot be placed
     NO_NODES = "no_nodes"
@@ -232,6 +233,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.SHRINK_UNKNOWN: "no fewer: whether fewer could carry the load is unknown",
     ReasonCode.IDLE_WAIT: "the last replica stays: idle for {idle} of {seconds} s",
     ReasonCode.WAKE: "woken: {queued} requests wait",
+    ReasonCode.NOBODY_WAITS: "the start is cancelled: nobody has waited for it for {seconds} s",
     ReasonCode.GPU_SHARE: "lowered to {replicas}: the deployment's share is {limit} GPUs",
     ReasonCode.NO_NODES: "no node is connected",
     ReasonCode.NO_FREE_DEVICE: "no free device: {wanted} needed on one node, at most {free} free",

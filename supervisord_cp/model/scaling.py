@@ -221,6 +221,8 @@ class ScaleHistory(Value, frozen=True, kw_only=True):
     events: tuple[ScaleEvent, ...] = ()
     carried: Carried | None = None
     idle_since_s: float | None = None
+    woken: bool = False
+    """Ordered at zero because requests waited, and nothing was ready since."""
     last_s: float | None = None
     """When it was last continued."""
 

@@ -145,7 +145,7 @@ def test_neither_window_nor_rate_delays_waking() -> None:
 def test_who_was_woken_stays_for_the_window() -> None:
     rules = behavior(down=DirectionRules(stabilization_window_s=60))
     limits, history = ScaleLimits(behavior=rules, idle_s=0), ScaleHistory()
-    asleep, awake = view(low=0, wanted=0), view(low=0, wanted=1, starting=1)
+    asleep, awake = view(low=0, wanted=0), view(low=0, wanted=1, ready=1)
     wanted = []
     for seconds, seen, signals in [
         (0, asleep, IDLE),
@@ -157,6 +157,58 @@ def test_who_was_woken_stays_for_the_window() -> None:
         made, history = decide(at(seen, seconds, signals=signals), [proposal(0)], limits, history)
         wanted.append(made.wanted)
     assert wanted == [0, 1, 1, 1, 0]
+
+
+WOKEN = demand(queued=2)
+COMING = {"wanted": 1, "starting": 1}
+ASKS = proposal(1)
+CALM = ScaleLimits(behavior=behavior(down=DirectionRules(stabilization_window_s=300)), idle_s=600)
+
+
+@pytest.mark.parametrize(
+    ("low", "after", "waits", "made", "cancelled_after"),
+    [
+        (0, COMING, IDLE, proposal(0), 10),
+        (0, COMING, IDLE, proposal(None), 10),
+        (0, COMING, WOKEN, proposal(0), None),
+        (0, COMING, demand(queued=None), proposal(0), None),
+        (0, COMING, demand(queued=0, inflight=1), proposal(0), None),
+        (0, COMING, IDLE, ASKS, None),
+        (0, COMING, IDLE, proposal(0, at_least=1), None),
+        (1, COMING, IDLE, proposal(0), None),
+        (0, {"wanted": 1, "ready": 1}, IDLE, proposal(0), None),
+    ],
+)
+def test_a_start_that_nobody_waits_for_is_cancelled(
+    low: int, after: dict, waits: dict, made: ScaleProposal, cancelled_after: int | None
+) -> None:
+    history, cancelled = ScaleHistory(), None
+    decision, history = decide(at(view(low=0, wanted=0), 0, signals=WOKEN), [proposal(0)], CALM, history)
+    assert decision.wanted == 1
+    for seconds in range(1, 60):
+        seen = at(view(low=low, **after), seconds, signals=WOKEN if seconds < 5 else waits)
+        decision, history = decide(seen, [made], CALM, history)
+        if decision.wanted == 0:
+            assert decision.reason.code is ReasonCode.NOBODY_WAITS
+            cancelled = seconds - 5
+            break
+    assert cancelled == cancelled_after
+
+
+def test_who_comes_back_in_time_is_waited_for() -> None:
+    _, history = decide(at(view(low=0, wanted=0), 0, signals=WOKEN), [proposal(0)], CALM, ScaleHistory())
+    for seconds in range(1, 60):
+        seen = at(view(low=0, **COMING), seconds, signals=WOKEN if seconds % 8 == 0 else IDLE)
+        decision, history = decide(seen, [proposal(0)], CALM, history)
+        assert decision.wanted == 1
+
+
+def test_what_a_scaler_ordered_is_not_cancelled() -> None:
+    _, history = decide(at(view(low=0, wanted=0), 0, signals=IDLE), [proposal(2)], CALM, ScaleHistory())
+    for seconds in range(1, 60):
+        seen = at(view(low=0, wanted=2, starting=2), seconds, signals=IDLE)
+        decision, history = decide(seen, [proposal(0)], CALM, history)
+        assert decision.wanted == 2
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,8 @@ def test_what_is_not_needed_sleeps_as_far_as_there_are_beds() -> None:
     assert told(plan) == [("sleep", "chat-2", "not_needed"), ("end", "chat-1", "removed")]
 
 
-@pytest.mark.parametrize(
-    ("state", "able"),
-    [(InstanceState.STARTING, True), (InstanceState.DEGRADED, True), (InstanceState.READY, False)],
-)
-def test_only_what_is_ready_and_can_sleep_does(state: InstanceState, able: bool) -> None:
-    reserve = Reserve(able={InstanceId("chat-0")} if able else ())
-    plan = made([want(0)], [replica("chat-0")], gpus(), {"chat-0": state}, reserve)
+def test_what_cannot_sleep_ends() -> None:
+    plan = made([want(0)], [replica("chat-0")], gpus(), reserve=Reserve(able={InstanceId("chat-1")}))
     assert told(plan) == [("end", "chat-0", "removed")]
 
 

@@ -132,8 +132,10 @@ def marked(mark: str) -> Iterator[psutil.Process]:
 
 @contextmanager
 def running(folder: Path, *words: str, environ: Mapping[str, str] = os.environ) -> Iterator[Up]:
-    """An `up` on free ports that is ended, with all that is left of it, when the block is left."""
-    up = Up(folder, ("--api", "127.0.0.1:0", "--control", "127.0.0.1:0", *words), environ)
+    """An `up` on free ports (unless a file, `-c`, says which) that is ended, with all that is left of it,
+    when the block is left."""
+    ports = () if "-c" in words else ("--api", "127.0.0.1:0", "--control", "127.0.0.1:0")
+    up = Up(folder, (*ports, *words), environ)
     try:
         yield up
     finally:

@@ -25,6 +25,8 @@ from supervisord_cp.model.scaling import (
 from supervisord_cp.model.signal import SignalName
 from supervisord_cp.policy.scaling import pending_replicas, whole_replicas
 
+CANCEL_AFTER_S: Final = 10.0
+"""Longer than clients wait before they try again."""
 NO_LIMITS: Final = ScaleLimits()
 NO_HISTORY: Final = ScaleHistory()
 
@@ -118,6 +120,8 @@ def _automatic(
     if course.limits:  # outside of its bounds measurements are not asked
         return course, history
     best = _largest(proposals)
+    if _nobody_waits(course, view, best, bounds, history):
+        return course, past.recommended(history, 0, view.now_s)
     doubtful = any(proposal.replicas is None for proposal in proposals)
     if best is None or (doubtful and whole_replicas(best.replicas or 0.0) < current):
         course = _held(view, proposals)
@@ -133,6 +137,7 @@ def _automatic(
         _rate(course, view, behavior, history)
     _zero(course, view, bounds, limits, history)
     asked = max(desired, course.replicas) if current == 0 else desired
+    history = past.woken(history, view, course.replicas)
     return course, past.recommended(history, asked, view.now_s)
 
 
@@ -275,6 +280,26 @@ def _zero(
     queued = view.signal(SignalName.QUEUED)
     if queued.known and queued.value > 0:
         course.to(min(1, bounds.high), ReasonCode.WAKE, queued=round(queued.value))
+
+
+def _nobody_waits(
+    course: _Course,
+    view: ScaleView,
+    best: ScaleProposal | None,
+    bounds: _Bounds,
+    history: ScaleHistory,
+) -> bool:
+    """Cancel a start that was ordered at zero for requests which have left, before it is ready.
+
+    Not what the minimum or a scaler asks for. What a scaler cannot tell does not keep it: it was ordered
+    for the requests alone, and the routers know that they are gone.
+    """
+    asked = 0 if best is None else whole_replicas(best.replicas or 0.0)
+    idle_s = 0.0 if history.idle_since_s is None else view.now_s - history.idle_since_s
+    if not history.woken or bounds.low > 0 or asked > 0 or idle_s < CANCEL_AFTER_S:
+        return False
+    course.to(0, ReasonCode.NOBODY_WAITS, seconds=round(idle_s))
+    return True
 
 
 def _budget(course: _Course, limits: ScaleLimits) -> None:

@@ -40,6 +40,7 @@ def continued(history: ScaleHistory, view: ScaleView, behavior: Behavior) -> Sca
         events=tuple(e for e in history.events if now - e.at_s < period),
         carried=_carried(history, view),
         idle_since_s=idle_since(history, view),
+        woken=history.woken and view.ready == 0 and view.current > 0,
         last_s=now,
     )
 
@@ -47,6 +48,14 @@ def continued(history: ScaleHistory, view: ScaleView, behavior: Behavior) -> Sca
 def untouched(history: ScaleHistory, view: ScaleView) -> ScaleHistory:
     """The history after a step that no measurement decided: the windows start anew after it."""
     return ScaleHistory(carried=history.carried, idle_since_s=idle_since(history, view), last_s=view.now_s)
+
+
+def woken(history: ScaleHistory, view: ScaleView, replicas: int) -> ScaleHistory:
+    """The history with whether replicas were ordered at zero for requests that wait."""
+    if view.current > 0 or replicas == 0:
+        return history
+    queued = view.signal(SignalName.QUEUED)
+    return replace(history, woken=queued.known and queued.value > 0)
 
 
 def recommended(history: ScaleHistory, replicas: int, now: float) -> ScaleHistory:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, occupied, place
-from supervisord_cp.core.scaling.reserve import NOBODY_SLEEPS, Reserve, in_the_way, over, sleeps, wakeable
+from supervisord_cp.core.scaling.reserve import NOBODY_SLEEPS, Reserve, in_the_way, over, wakeable
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
 from supervisord_cp.model.gpu import GpuHealth
@@ -149,7 +149,7 @@ class _Plan:
         beds = item.asleep - sum(a.reserve and a.id not in self._settled for a in mine)
         for retiring, reason in step.retire:
             sleep = beds > 0 and reason.code is ReasonCode.REMOVED
-            if sleep and sleeps(retiring, self._states, self._reserve):
+            if sleep and retiring.id in self._reserve.able:
                 beds -= 1
                 self._end(retiring, Reason(code=ReasonCode.NOT_NEEDED), sleep=True)
             else:

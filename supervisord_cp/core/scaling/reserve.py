@@ -22,7 +22,7 @@ class Reserve(Value, frozen=True, kw_only=True):
     """What is known of the replicas that sleep or could."""
 
     able: Collection[InstanceId] = ()
-    """Instances whose engines were started with sleep mode."""
+    """Instances that could sleep: started with sleep mode, and ready or just waking."""
     slept_s: Mapping[InstanceId, float] = {}
     """For how long each has slept, as far as it was seen."""
 
@@ -54,11 +54,6 @@ def _free_for(one: Assignment, node: NodeCapacity) -> bool:
         device in usable and device not in node.taken and device not in node.cordoned_devices
         for device in one.devices
     )
-
-
-def sleeps(victim: Assignment, states: Mapping[InstanceId, InstanceState], reserve: Reserve) -> bool:
-    """Whether a replica that is not needed now can sleep."""
-    return victim.id in reserve.able and states.get(victim.id) is InstanceState.READY
 
 
 def over(
