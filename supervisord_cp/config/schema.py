@@ -144,6 +144,9 @@ class AllowConfig(Value, frozen=True, kw_only=True):
     """Folders that local models may lie in; empty: any."""
     env: tuple[str, ...] = ("HF_*", "VLLM_*")
     """Environment variables that a deployment may set."""
+    flags: tuple[str, ...] = ("*",)
+    """Flags that a deployment may set, without dashes. Those that run code of others, read files or send
+    data elsewhere (`trust-remote-code` among them) must be named, patterns do not cover them."""
     dev_mode: bool = False
     """Allow vLLM's development routes, which sleep mode needs."""
 

@@ -146,3 +146,41 @@ def test_everything_that_is_wrong_is_said() -> None:
     said = refused(executable="sh", model="./x", env={"LD_PRELOAD": "x", "CUDA_VISIBLE_DEVICES": "0"})
     wrong = ("sh ", "./x", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
     assert [what in text for what, text in zip(wrong, said, strict=True)] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "flags", "what"),
+    [
+        ({"max-model-len": 8}, ("*",), ""),
+        ({"trust-remote-code": True}, ("*",), "--trust-remote-code is not named"),
+        ({"trust_remote_code": True}, ("*",), "--trust-remote-code is not named"),
+        ({"trust-remote": True}, ("*",), "--trust-remote-code is not named"),  # argparse completes it
+        ({"trust-remote-code": False}, ("*",), ""),
+        ({"trust-remote-code": True}, ("*", "trust-remote-code"), ""),
+        ({"kv_transfer_config.kv_role": "both"}, ("*",), "--kv-transfer-config is not named"),
+        ({"allowed-media-domains": ["example.org"]}, ("*",), "--allowed-media-domains is not named"),
+        ({"worker-cls": "mine.Worker"}, ("w*",), "--worker-cls is not named"),
+        ({"max-model-len": 8}, ("gpu-*",), "--max-model-len is not in allow.flags"),
+        ({"gpu_memory_utilization": 0.5}, ("gpu-*",), ""),
+    ],
+)
+def test_flags_are_the_nodes_decision(args: dict[str, Any], flags: tuple[str, ...], what: str) -> None:
+    found = refused(AllowConfig(flags=flags), args=args)
+    assert (what in "; ".join(found)) if what else found == ()
+
+
+@pytest.mark.parametrize(
+    ("args", "allowed"),
+    [
+        ({"tokenizer": "/models/tok"}, True),
+        ({"tokenizer": "/models/../etc"}, False),
+        ({"lora-modules": ["a=/models/a", "b=/elsewhere/b"]}, False),
+        ({"lora-modules": ['{"name": "a", "path": "/elsewhere/a"}']}, False),
+        ({"speculative-config": '{"model": "/models/draft"}'}, True),
+        ({"chat-template": "{% if x %}/etc{% endif %}"}, True),
+        ({"tokenizer": "org/name"}, True),
+    ],
+)
+def test_paths_in_flags_lie_in_the_model_roots(args: dict[str, Any], allowed: bool) -> None:
+    assert (refused(AllowConfig(model_roots=(Path("/models"),)), args=args) == ()) == allowed
+    assert refused(args=args) == ()
