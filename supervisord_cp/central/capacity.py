@@ -1,6 +1,7 @@
 """What nodes have room for, as placement sees them. Pure."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from supervisord_cp.central import fleet
 from supervisord_cp.central.memory import Memory
@@ -9,6 +10,9 @@ from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName
 from supervisord_cp.model.gpu import Gpu, GpuHealth
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
+
+NEXT_TO_NOTHING: Final = 0.01
+"""Of a GPU's memory: what the driver itself holds on an empty one."""
 
 
 def capacities(nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: float) -> list[NodeCapacity]:
@@ -44,9 +48,10 @@ def _capacity(view: fleet.NodeView, memory: Memory, here: list[Assignment]) -> N
         devices=(*view.inventory.slots, *(gpu.uuid for gpu in unclaimed if fleet.usable(gpu))),
         doubtful=tuple(gpu.uuid for gpu in unclaimed if gpu.health is GpuHealth.SUSPECT),
         ill={gpu.uuid: gpu.health for gpu in gpus if gpu.health in fleet.ILL},
+        foreign=tuple(gpu.uuid for gpu in gpus if fleet.foreign(gpu)),
         taken=frozenset(taken),
         asleep=frozenset(asleep),
-        memory={gpu.uuid: held for gpu in gpus if gpu.uuid in asleep and (held := _memory(gpu))},
+        memory={gpu.uuid: held for gpu in gpus if gpu.uuid not in taken and (held := _memory(gpu))},
         cordoned=memory.cordoned(view.name),
         cordoned_devices=memory.cordoned_devices(view.name),
         executables=view.inventory.executables,
@@ -59,7 +64,10 @@ def _sleeps(status: InstanceStatus | None) -> bool:
 
 
 def _memory(gpu: Gpu) -> DeviceMemory | None:
-    if gpu.memory_total is None or gpu.memory_used is None:
+    """What is in use, where it is enough to matter; None: next to nothing, not measured, or long ago."""
+    if gpu.memory_total is None or gpu.memory_used is None or gpu.health is GpuHealth.UNKNOWN:
+        return None
+    if gpu.memory_used < NEXT_TO_NOTHING * gpu.memory_total:
         return None
     held: dict[InstanceId, int] = {}
     for holder in gpu.holders:

@@ -237,7 +237,7 @@ class Controller:
                 self.note("instance.placed", action.instance, node=action.node)
             elif isinstance(action, Retire):
                 to = Leave.SLEEP if action.sleep else Leave.REMOVE
-                self.departures.begin(action.instance, to, action.reason, DEFAULT_DRAIN_S)
+                self.departures.begin(action.instance, to, action.reason, DEFAULT_DRAIN_S, wait=action.wait)
             else:
                 self.departures.revoke(action.instance)
 

@@ -32,6 +32,8 @@ class Departures:
         self._note = note
         self._told: dict[InstanceId, tuple[int, float]] = {}
         """In which snapshot routers were told, and when."""
+        self._begun: set[InstanceId] = set()
+        """Those that wait for successors which the next step will order."""
 
     def begin(
         self, instance: InstanceId, to: Leave, reason: Reason, deadline_s: float, *, wait: bool = False
@@ -40,6 +42,8 @@ class Departures:
         assignment = self._memory.assignments[instance]
         self._told.pop(instance, None)
         leaving = Leaving(to=to, reason=reason, deadline_s=deadline_s, waiting=wait)
+        if wait and to is Leave.REMOVE:
+            self._begun.add(instance)
         self._memory.assign(replace(assignment, leaving=leaving, released=False))
         self._note(f"instance.{to.value}", instance, node=assignment.node, reason=reason)
 
@@ -84,12 +88,14 @@ class Departures:
         waiting = {a.deployment for a in self._memory.assignments.values() if a.leaving and a.leaving.waiting}
         for deployment in waiting:
             mine = [a for a in self._memory.assignments.values() if a.deployment == deployment]
-            for instance in next_turns(mine, states):
+            for instance in set(next_turns(mine, states)) - self._begun:
                 assignment = self._memory.assignments[instance]
                 if assignment.leaving is not None:
                     self._memory.assign(
                         replace(assignment, leaving=replace(assignment.leaving, waiting=False))
                     )
+
+        self._begun.clear()
 
     def _requests_done(self, assignment: Assignment, now: float) -> bool:
         status = self._find(assignment)

@@ -1,9 +1,12 @@
 """Why something is as it is: the data of `explain` and `events`. Pure."""
 
 from supervisord_cp.central import views
+from supervisord_cp.central.capacity import capacities
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.events import Logged
 from supervisord_cp.central.views import Json, code_of
+from supervisord_cp.config.launch import launch_spec
+from supervisord_cp.core.scaling.ways import ways
 from supervisord_cp.model.assignment import Leave
 from supervisord_cp.model.base import DeploymentName
 from supervisord_cp.model.reason import render
@@ -31,6 +34,7 @@ def explain_deployment(controller: Controller, name: str) -> Json | None:
     if shown is None:
         return None
     override = controller.memory.overrides.get(DeploymentName(name))
+    shown["cannot_place"] = [one | {"ways": _ways(controller, name)} for one in shown["cannot_place"][:1]]
     return {
         "deployment": shown,
         "override": None
@@ -38,6 +42,16 @@ def explain_deployment(controller: Controller, name: str) -> Json | None:
         else {"replicas": override.replicas, "learned": override.learned, "expires_at": override.expires_at},
         "events": [event(e) for e in controller.events.recent(20, name)],
     }
+
+
+def _ways(controller: Controller, name: str) -> list[str]:
+    """What would have to change for one more replica to be placed."""
+    config = next(d for d in controller.config.deployments if d.name == name)
+    nodes = capacities(controller.nodes, controller.memory, controller.clock.now())
+    placer = controller.placing.placer(controller.config)
+    return [
+        render(way) for way in ways(DeploymentName(name), launch_spec(config), config.nodes, nodes, placer)
+    ]
 
 
 def explain_instance(controller: Controller, name: str) -> Json | None:

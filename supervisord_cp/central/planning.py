@@ -8,12 +8,13 @@ from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.scale_view import Known, configured
 from supervisord_cp.config.schema import Config, DeploymentConfig
 from supervisord_cp.core.scaling.arbitrate import Claim, Tenant, preempt
-from supervisord_cp.core.scaling.placement import NodeCapacity
-from supervisord_cp.core.scaling.reconcile import Wanted, plan
+from supervisord_cp.core.scaling.placement import NodeCapacity, Place, place
+from supervisord_cp.core.scaling.reconcile import plan
 from supervisord_cp.core.scaling.reserve import Reserve
 from supervisord_cp.core.scaling.rollback import failed_revision
+from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.model.assignment import Assignment
-from supervisord_cp.model.base import DeploymentName, InstanceId
+from supervisord_cp.model.base import DeploymentName, InstanceId, NodeName
 from supervisord_cp.model.event import Severity
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import revision_of
@@ -45,7 +46,7 @@ def make_plan(
             reason = Reason(code=ReasonCode.REMOVED)
             actions.append(Retire(instance=assignment.id, deployment=assignment.deployment, reason=reason))
     if made.unplaced:
-        actions += _make_room(config, made, wanted, assignments, nodes, known)
+        actions += _make_room(config, made, wanted, assignments, nodes, known, placer)
     return replace(made, actions=tuple(actions))
 
 
@@ -62,14 +63,23 @@ def _make_room(
     assignments: tuple[Assignment, ...],
     nodes: list[NodeCapacity],
     known: Known,
+    placer: Placer,
 ) -> tuple[Retire, ...]:
     unplaced = {item.deployment for item in made.unplaced}
     retiring = {a.instance for a in made.actions if isinstance(a, Retire)}
+    by_name = {item.deployment: item for item in wanted}
+
+    def elsewhere(deployment: DeploymentName, node: NodeName) -> bool:
+        item, others = by_name.get(deployment), [n for n in nodes if n.node != node]
+        found = None if item is None else place(deployment, item.spec, item.nodes, others, placer)
+        return isinstance(found, Place)
+
     return preempt(
         [item for item in wanted if item.deployment in unplaced],
         [_tenant(a, known) for a in assignments if a.id not in retiring],
         nodes,
         {DeploymentName(d.name): _claim(d) for d in config.deployments},
+        elsewhere,
     )
 
 

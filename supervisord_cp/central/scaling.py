@@ -11,7 +11,7 @@ from supervisord_cp.central.scale_view import Known, configured, limits_of, scal
 from supervisord_cp.central.signals import Signals
 from supervisord_cp.config.launch import launch_spec
 from supervisord_cp.config.schema import Config, DeploymentConfig
-from supervisord_cp.core.scaling.reconcile import Wanted
+from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.core.scaling.scalers import Scaler, bind
 from supervisord_cp.core.scaling.step import step
 from supervisord_cp.errors import UsageError

@@ -106,6 +106,7 @@ class ReasonCode(StrEnum):
     # why a replica cannot be placed
     NO_NODES = "no_nodes"
     NO_FREE_DEVICE = "no_free_device"
+    NO_FREE_MEMORY = "no_free_memory"
     NODE_CONSTRAINT = "node_constraint"
     ENGINE_NOT_ALLOWED = "engine_not_allowed"
     CORDONED = "cordoned"
@@ -126,6 +127,15 @@ class ReasonCode(StrEnum):
     IF_IDLE = "if_idle"
     IF_FRESH = "if_fresh"
     IF_KNOWN = "if_known"
+    # what would have to change for a replica to be placed
+    IF_UNCORDONED = "if_uncordoned"
+    IF_ANY_NODE = "if_any_node"
+    IF_STRANGERS_LEFT = "if_strangers_left"
+    IF_GPU_WELL = "if_gpu_well"
+    IF_MEMORY_FREE = "if_memory_free"
+    IF_ALLOWED = "if_allowed"
+    IF_DEVICES_FREE = "if_devices_free"
+    IF_NODE_CONNECTS = "if_node_connects"
     # what happens to a place
     NODE_LOST = "node_lost"
     PREEMPTED = "preempted"
@@ -237,6 +247,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.GPU_SHARE: "lowered to {replicas}: the deployment's share is {limit} GPUs",
     ReasonCode.NO_NODES: "no node is connected",
     ReasonCode.NO_FREE_DEVICE: "no free device: {wanted} needed on one node, at most {free} free",
+    ReasonCode.NO_FREE_MEMORY: "no free GPU has the memory: {needed} needed, {free} free on {gpu} of {node}",
     ReasonCode.NODE_CONSTRAINT: "no node matches {nodes}",
     ReasonCode.ENGINE_NOT_ALLOWED: "no node allows {executable}",
     ReasonCode.CORDONED: "every node with room is cordoned",
@@ -256,6 +267,14 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.IF_IDLE: "after {seconds} s more in which nothing is asked for",
     ReasonCode.IF_FRESH: "if {signal} ({age} s old, at most {limit} s count) were still {value}",
     ReasonCode.IF_KNOWN: "with data for {signal}: {policy} does not know, and so nothing is taken away",
+    ReasonCode.IF_UNCORDONED: "on {node}, if it were not cordoned",
+    ReasonCode.IF_ANY_NODE: "on {node}, if `nodes` allowed it",
+    ReasonCode.IF_STRANGERS_LEFT: "on {node}, if strangers left {gpus}",
+    ReasonCode.IF_GPU_WELL: "on {node}, if {gpus} were well",
+    ReasonCode.IF_MEMORY_FREE: "on {node}, if {needed} were free on each of {gpus}",
+    ReasonCode.IF_ALLOWED: "on {node}, if its [agent.allow] executables had {executable}",
+    ReasonCode.IF_DEVICES_FREE: "on {node}, if {devices} more of its {total} devices were free",
+    ReasonCode.IF_NODE_CONNECTS: "if a node connected that has {devices} devices",
     ReasonCode.NODE_LOST: "{node} is silent and its engines do not answer",
     ReasonCode.PREEMPTED: "its place goes to {deployment}, which has a higher priority",
     ReasonCode.ROLLED_BACK: "revision {revision} did not come up",

@@ -288,6 +288,8 @@ class Retire(Value, frozen=True, kw_only=True, tag="retire", tag_field="do"):
     reason: Reason
     sleep: bool = False
     """It sleeps instead."""
+    wait: bool = False
+    """It serves on until what is started in its place is ready."""
 
 
 class Wake(Value, frozen=True, kw_only=True, tag="wake", tag_field="do"):

@@ -10,7 +10,8 @@ from supervisord_cp.builtin.placers.spread import spread
 from supervisord_cp.core.scaling.drain import drained
 from supervisord_cp.core.scaling.envelope import decide
 from supervisord_cp.core.scaling.placement import NodeCapacity
-from supervisord_cp.core.scaling.reconcile import Wanted, plan
+from supervisord_cp.core.scaling.reconcile import plan
+from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.core.scaling.scalers import Scaler
 from supervisord_cp.core.scaling.step import step
 from supervisord_cp.model.assignment import Assignment

@@ -5,8 +5,8 @@ import pytest
 from supervisord_cp.core.scaling.arbitrate import Claim, Tenant, preempt
 from supervisord_cp.core.scaling.loss import LOST_AFTER_S, Silence, lost
 from supervisord_cp.core.scaling.placement import NodeCapacity
-from supervisord_cp.core.scaling.reconcile import Wanted
 from supervisord_cp.core.scaling.rollback import failed_revision
+from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.model.assignment import Assignment, Leave, Leaving
 from supervisord_cp.model.launch import EngineKind, LaunchSpec
 from supervisord_cp.model.reason import Reason, ReasonCode, render

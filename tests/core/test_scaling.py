@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from supervisord_cp.builtin.placers.spread import spread
 from supervisord_cp.core.scaling.drain import drained, next_turns
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, place
-from supervisord_cp.core.scaling.reconcile import Wanted, plan
+from supervisord_cp.core.scaling.reconcile import plan
+from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.model.assignment import Assignment, Leave, Leaving
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import EngineKind, LaunchSpec, revision_of

@@ -10,7 +10,8 @@ from supervisord_cp.central.capacity import capacities
 from supervisord_cp.central.metrics import Metrics
 from supervisord_cp.central.views import gpus, status
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, place
-from supervisord_cp.core.scaling.reconcile import Wanted, plan
+from supervisord_cp.core.scaling.reconcile import plan
+from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.model.assignment import Assignment, Leave, Leaving
 from supervisord_cp.model.gpu import Gpu, GpuHealth, GpuSigns, Holder
 from supervisord_cp.model.instance import InstanceState

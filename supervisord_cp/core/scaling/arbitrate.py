@@ -1,12 +1,13 @@
 """When GPUs are short: which replica of a less important deployment makes room."""
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from supervisord_cp.core.scaling.placement import NodeCapacity, allows, shared
-from supervisord_cp.core.scaling.reconcile import Wanted, ordinal_of
+from supervisord_cp.core.scaling.reconcile import ordinal_of
+from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.model.assignment import Assignment
-from supervisord_cp.model.base import DeploymentName, InstanceId, Value
+from supervisord_cp.model.base import DeploymentName, InstanceId, NodeName, Value
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.scaling import Retire
 
@@ -32,17 +33,27 @@ class Tenant(Value, frozen=True, kw_only=True):
     """Open on it: what its end costs."""
 
 
+Elsewhere: TypeAlias = Callable[[DeploymentName, NodeName], bool]
+"""Whether a replica of a deployment would find a place on another node than this one."""
+
+
+def _nowhere(deployment: DeploymentName, node: NodeName) -> bool:
+    return False
+
+
 def preempt(
     unplaced: Sequence[Wanted],
     tenants: Sequence[Tenant],
     nodes: Sequence[NodeCapacity],
     claims: Mapping[DeploymentName, Claim],
+    elsewhere: Elsewhere = _nowhere,
 ) -> tuple[Retire, ...]:
     """The replicas that make room for the first of `unplaced` that can have some; () when none can.
 
     Victims belong to deployments of lower priority that stay at or above their floor, have served
     their minimum residency (or do not serve), and together with what is free are enough on one node.
-    Nothing more is taken while room that was made before is still being emptied.
+    Nothing more is taken while room that was made before is still being emptied. One that has room on
+    another node (`elsewhere`) serves on until its successor there is ready.
     """
     if any(
         t.assignment.leaving and t.assignment.leaving.reason.code is ReasonCode.PREEMPTED for t in tenants
@@ -55,16 +66,21 @@ def preempt(
             counts[name] = counts.get(name, 0) + 1
     for claimant in unplaced:
         options = [
-            victims
+            (victims, node.node)
             for node in nodes
-            if not node.cordoned and allows(node.executables, claimant.spec) and _matches(node, claimant)
+            if not node.cordoned and allows(node.executables, claimant.spec) and node.matches(claimant.nodes)
             if (victims := _victims(claimant, node, tenants, claims, dict(counts))) is not None
         ]
         if options:
-            cheapest = min(options, key=_cost)
+            cheapest, where = min(options, key=lambda option: _cost(option[0]))
             reason = Reason(code=ReasonCode.PREEMPTED, params={"deployment": claimant.deployment})
             return tuple(
-                Retire(instance=t.assignment.id, deployment=t.assignment.deployment, reason=reason)
+                Retire(
+                    instance=t.assignment.id,
+                    deployment=t.assignment.deployment,
+                    reason=reason,
+                    wait=t.serving and elsewhere(t.assignment.deployment, where),
+                )
                 for t in cheapest
             )
     return ()
@@ -79,7 +95,7 @@ def _victims(
 ) -> list[Tenant] | None:
     """The cheapest replicas on this node that make enough room; None when there are not enough."""
     rank = claims.get(claimant.deployment, Claim()).priority
-    missing = claimant.spec.gpus - len(shared(node).free)
+    missing = claimant.spec.gpus - len(shared(node).free_for(claimant.spec))
     chosen: list[Tenant] = []
     for tenant in sorted((t for t in tenants if t.assignment.node == node.node), key=_price):
         if missing <= 0:
@@ -108,7 +124,3 @@ def _cost(victims: Sequence[Tenant]) -> tuple[int, int, list[InstanceId]]:
         sum(t.requests for t in victims),
         [t.assignment.id for t in victims],
     )
-
-
-def _matches(node: NodeCapacity, claimant: Wanted) -> bool:
-    return not claimant.nodes or any(fnmatchcase(node.node, p) for p in claimant.nodes)

@@ -8,13 +8,14 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from supervisord_cp.core.scaling.placement import NodeCapacity, Place, occupied, place
+from supervisord_cp.core.scaling.placement import NodeCapacity, Place
 from supervisord_cp.core.scaling.reserve import NOBODY_SLEEPS, Reserve, in_the_way, over, wakeable
+from supervisord_cp.core.scaling.room import Room, Wanted
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
 from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.instance import InstanceState
-from supervisord_cp.model.launch import LaunchSpec, RunState, revision_of
+from supervisord_cp.model.launch import RunState, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.scaling import Action, Retire, ScalePlan, Start, Unplaced, Wake
 from supervisord_cp.policy.placing import Placer
@@ -33,20 +34,6 @@ _SERVING: Final = frozenset(
 
 MOST_STARTS: Final = 64
 """Replicas placed in one step; the next step goes on."""
-
-
-class Wanted(Value, frozen=True, kw_only=True):
-    """A deployment with the number of replicas decided for it."""
-
-    deployment: DeploymentName
-    replicas: int
-    spec: LaunchSpec
-    nodes: tuple[str, ...] = ()
-    """Patterns of node names; empty: any."""
-    asleep: int = 0
-    """Replicas that may sleep besides."""
-    sleep_s: float = 0.0
-    """For how long; 0: for ever."""
 
 
 def plan(
@@ -90,9 +77,8 @@ class _Plan:
         for assignment in assignments:
             self._mine.setdefault(assignment.deployment, []).append(assignment)
         self._states = states
-        self._placer = placer
         self._reserve = reserve
-        self._room = {node.node: node for node in nodes}
+        self._room = Room(nodes, assignments, placer)
         self._ill = {node.node: node.ill for node in nodes if node.ill}
         self._names = {a.id for a in assignments} | set(states)
         self._left = MOST_STARTS
@@ -125,7 +111,7 @@ class _Plan:
         for _ in range(most):
             # Looked at anew each time: two that sleep on one device cannot both wake.
             others = [a for a in mine if a.id not in self._settled]
-            options = wakeable(others, revision_of(item.spec), self._states, self._room)
+            options = wakeable(others, revision_of(item.spec), self._states, self._room.nodes)
             if not options:
                 break
             one = options[0]
@@ -161,7 +147,7 @@ class _Plan:
         self.actions.append(Retire(instance=one.id, deployment=one.deployment, reason=reason, sleep=sleep))
 
     def _start(self, item: Wanted) -> Place | Reason:
-        found = place(item.deployment, item.spec, item.nodes, self._room.values(), self._placer)
+        found = self._room.find(item)
         if isinstance(found, Place):
             self.actions.append(_start(item, found, self._names))
             self._occupy(item, found, None)
@@ -169,12 +155,12 @@ class _Plan:
 
     def _occupy(self, item: Wanted, where: Place, me: InstanceId | None) -> None:
         """Give out devices; who sleeps there ends if there is no room for both."""
-        node = self._room[where.node]
+        node = self._room.nodes[where.node]
         others = [a for a in self._assignments.values() if a.id not in self._settled]
         reason = Reason(code=ReasonCode.MEMORY_NEEDED, params={"deployment": item.deployment})
         for name in in_the_way(item.spec, node, where.devices, others, me):
             self._end(self._assignments[name], reason)
-        self._room[where.node] = occupied(node, item.deployment, where.devices)
+        self._room.occupy(item, where)
 
 
 class _Step(Value, frozen=True, kw_only=True):
