@@ -91,6 +91,8 @@ class RouterConfig(Value, frozen=True, kw_only=True):
     """Bytes of bodies that wait per deployment at most."""
     queue_timeout_s: Timeout = 60.0
     """How long a request waits for an instance with room."""
+    queue_updates_s: Seconds = 0.0
+    """How often streams that wait are told their position, as comments; 0 = only those that ask for it."""
     hold_timeout_s: Timeout = 600.0
     """How long a request waits for a replica to start."""
     drain_timeout_s: Seconds = 300.0

@@ -26,6 +26,10 @@ def reject(exchange: Exchange, rejection: Rejection, request_id: str) -> None:
     fields = JSON + id_line(request_id) + f"x-supervisord-cp-reason: {rejection.reason}\r\n".encode()
     if rejection.retry_after_s is not None:
         fields += f"retry-after: {rejection.retry_after_s}\r\n".encode()
+    if rejection.place is not None:
+        fields += b"x-supervisord-cp-queue-position: %d\r\n" % rejection.place.position
+        if rejection.place.wait_s is not None:
+            fields += b"x-supervisord-cp-queue-wait-s: %.1f\r\n" % rejection.place.wait_s
     if rejection.reason is RejectReason.BAD_API_KEY:
         fields += b"www-authenticate: Bearer\r\n"
     answer(exchange, rejection.status, body_of(rejection), fields)

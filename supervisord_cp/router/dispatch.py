@@ -49,6 +49,8 @@ _RETRY_AFTER: Final = frozenset(
     }
 )
 _UNKNOWN: Final = Usage()
+_QUEUED: Final = frozenset({RejectReason.QUEUE_FULL, RejectReason.DEADLINE_HOPELESS})
+"""Refused because of what waits before it."""
 _STORED_ID: Final = re.compile(rb'"id"\s*:\s*"(resp_[\w.:\-]{1,128})"')
 """In the first bytes of an answer to `/v1/responses`."""
 
@@ -195,6 +197,7 @@ class Dispatcher:
         for lane in self.fleet.waiting():
             self._placement.expire(lane, now)
             self._placement.pump(lane, now)
+        self._placement.tell(now)
         self._judge.tick(now)
         self.pools.sweep()
 
@@ -351,8 +354,12 @@ class Dispatcher:
 
     def _reject(self, flow: Flow, reason: RejectReason, message: str) -> None:
         self.metrics.reject(reason)
-        wait = flow.lane.retry_after_s(self.clock()) if reason in _RETRY_AFTER else None
-        flow.reject(Rejection(reason=reason, message=message, retry_after_s=wait))
+        now, lane = self.clock(), flow.lane
+        place = lane.place_of(flow, now) if reason in _QUEUED or flow in lane.line else None
+        wait = None
+        if reason in _RETRY_AFTER:
+            wait = lane.retry_after_s(now, None if place is None else place.position - 1)
+        flow.reject(Rejection(reason=reason, message=message, retry_after_s=wait, place=place))
 
     def _released(self, account: Account) -> None:
         if account.instance.draining and not account.inflight:

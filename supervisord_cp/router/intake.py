@@ -15,6 +15,7 @@ from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.http1.head import RequestHead
 from supervisord_cp.router.own import unknown_model
+from supervisord_cp.router.updates import HEADER, wanted_s
 
 if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow
@@ -87,6 +88,8 @@ def take(
     lane = _lane(model, home, fleet)
     if not forwarded(head.path) and not allowed(head.path, lane.deployment.allow_paths):
         raise _denied(head.path)
+    if HEADER in values:
+        _check_updates(head)
     request = RoutingRequest(
         id=request_id,
         deployment=lane.deployment.name,
@@ -159,6 +162,14 @@ def _cost_budget(head: RequestHead) -> float:
     if _AMOUNT.fullmatch(given) is None:
         raise Rejected(RejectReason.BAD_REQUEST, "x-cost-budget is a number that is not negative.")
     return float(given)
+
+
+def _check_updates(head: RequestHead) -> None:
+    try:
+        wanted_s(head, 0.0)
+    except ValueError:
+        message = "x-queue-updates is a number of seconds from 0 to 3600."
+        raise Rejected(RejectReason.BAD_REQUEST, message) from None
 
 
 def _denied(path: str) -> Rejected:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.config.schema import RouterConfig
+from supervisord_cp.core.routing.ejection import Cause
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.rejection import RejectReason
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.metrics import RouterMetrics
+from supervisord_cp.router.updates import QueueUpdates
 
 if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow
@@ -34,6 +36,7 @@ class Placement:
         self._reject = reject
         self._queue_timeout_s = config.queue_timeout_s
         self._hold_timeout_s = config.hold_timeout_s
+        self._updates = QueueUpdates(config.queue_updates_s)
         self._ending = False
 
     def place(self, flow: "Flow", now: float, *, again: bool = False) -> None:
@@ -43,7 +46,8 @@ class Placement:
         lane = flow.lane
         if flow.pin is not None:
             account = lane.pinned(flow.pin)
-            if account is not None and account.incarnation not in self._fleet.ejections:
+            out = self._fleet.ejections.get(flow.pin)
+            if account is not None and (out is None or out.cause is not Cause.CONNECTION or out.on_trial):
                 flow.dispatch(account, now)
                 return
             flow.pin = None
@@ -83,6 +87,10 @@ class Placement:
         for flow in lane.look_over(now):
             self._turn_away(flow, RejectReason.DEADLINE_HOPELESS)
 
+    def tell(self, now: float) -> None:
+        """Tell those that wait, and want to hear of it, how long they will."""
+        self._updates.tick(now)
+
     def _turn_away(self, flow: "Flow", reason: RejectReason) -> None:
         """Reject it, unless one that was rejected before has made room for it."""
         if flow in flow.lane.line:
@@ -102,5 +110,6 @@ class Placement:
         else:
             flow.waits(now)
             lane.wait(flow, now, front=front)
+            self._updates.watch(flow, now)
             return
         self._reject(flow, refusal, _MESSAGES[refusal])

@@ -66,6 +66,23 @@ def test_nobody_stands_in_line_twice() -> None:
         line.add(item)
 
 
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 3))
+def test_a_position_is_how_many_go_before(ranks: list[int], returned: int) -> None:
+    line: WaitingLine[Item] = WaitingLine(most=100, most_bytes=10_000)
+    items = [Item() for _ in ranks]
+    for item, rank in zip(items, ranks, strict=True):
+        line.add(item, rank)
+    again = [Item() for _ in range(returned)]
+    for item in again:
+        line.add(item, front=True)
+    positions = {id(item): line.position(item) for item in (*items, *again)}
+    for position in range(1, len(line) + 1):
+        first = line.first()
+        assert first is not None
+        assert positions[id(first)] == position
+        line.serve(first)
+
+
 def test_no_line_at_all() -> None:
     assert not WaitingLine(most=0, most_bytes=100).fits(Item())
 

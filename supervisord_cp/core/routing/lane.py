@@ -14,7 +14,7 @@ from supervisord_cp.core.routing.lane_policies import Here, LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
 from supervisord_cp.core.routing.pipeline import Choice, Pipeline
 from supervisord_cp.core.routing.queue import Item, WaitingLine
-from supervisord_cp.core.routing.rejection import RejectReason
+from supervisord_cp.core.routing.rejection import QueuePlace, RejectReason
 from supervisord_cp.core.routing.rotation import Rotation
 from supervisord_cp.core.routing.scheduled_line import ScheduledLine
 from supervisord_cp.core.routing.shadow import RouterShadow, SchedulerShadow
@@ -242,10 +242,18 @@ class Lane(Generic[Item]):
         before = len(self.line) if ahead is None else ahead
         return self.work.seconds * (before + 1) / max(1, self._slots(now))
 
-    def retry_after_s(self, now: float) -> int:
+    def retry_after_s(self, now: float, ahead: int | None = None) -> int:
         """The same as whole seconds for `Retry-After`, between 1 and 600."""
-        wait = self.estimated_wait_s(now)
+        wait = self.estimated_wait_s(now, ahead)
         return 5 if wait is None else max(1, min(600, math.ceil(wait)))
+
+    def place_of(self, item: Item, now: float) -> QueuePlace:
+        """Where a request stands in the line, or would stand."""
+        if item in self.line:
+            position = self.line.position(item)
+        else:
+            position = self.line.ahead(item, self._queue_context(now)) + 1
+        return QueuePlace(position=position, wait_s=self.estimated_wait_s(now, position - 1))
 
     def demand(self) -> DeploymentDemand:
         """What the router reports of it."""

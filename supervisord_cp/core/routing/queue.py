@@ -139,7 +139,17 @@ class WaitingLine(Generic[Item]):
 
     def ahead(self, key: str, rank: float) -> int:
         """How many would go before one more of this key and rank, about."""
-        own = bisect_left(self._lines.get(key, ()), _Place(rank, self._number + 1))
+        return self._before(key, bisect_left(self._lines.get(key, ()), _Place(rank, self._number + 1)))
+
+    def position(self, item: Item) -> int:
+        """Where one that waits stands, about; 1: it goes next."""
+        place = self._places.get(id(item))
+        if place is None:
+            return len(self._returned) - self._returned.index(item)
+        return self._before(item.key, bisect_left(self._lines[item.key], place)) + 1
+
+    def _before(self, key: str, own: int) -> int:
+        """How many go before one of a key that has so many of its own before it."""
         others = (min(len(line), own + 1) for other, line in self._lines.items() if other != key)
         return len(self._returned) + own + sum(others)
 

@@ -63,6 +63,15 @@ _TYPES: Final[dict[int, str]] = {
 }
 
 
+class QueuePlace(Value, frozen=True, kw_only=True):
+    """Where a request waits, or would wait."""
+
+    position: int
+    """1: it goes next."""
+    wait_s: float | None = None
+    """How long it will wait, about; None: nobody can tell."""
+
+
 class Rejection(Value, frozen=True, kw_only=True):
     """One answer of our own."""
 
@@ -71,6 +80,8 @@ class Rejection(Value, frozen=True, kw_only=True):
     param: str = ""
     """The field of the request that is at fault, when there is one."""
     retry_after_s: int | None = None
+    place: QueuePlace | None = None
+    """Where it waited, or would have."""
 
     @property
     def status(self) -> int:

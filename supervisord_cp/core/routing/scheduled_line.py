@@ -68,6 +68,10 @@ class ScheduledLine(Generic[Item]):
         """How many would go before it, about."""
         return self._line.ahead(item.key, self.scheduling.rank(item.waiting, context)) if self._line else 0
 
+    def position(self, item: Item) -> int:
+        """Where one that waits stands, about; 1: it goes next."""
+        return self._line.position(item)
+
     def add(self, item: Item, context: QueueContext[None], *, front: bool = False) -> None:
         """Let it wait; `front` for one that has been through the line before."""
         rank = 0.0 if front else self.scheduling.rank(item.waiting, context)

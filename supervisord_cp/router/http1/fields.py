@@ -30,8 +30,14 @@ _REQUEST_REWRITTEN: Final = _REWRITTEN | {
     b"authorization",
     b"x-api-key",
     b"x-deadline-ms",
+    b"x-queue-updates",
 }
-_RESPONSE_REWRITTEN: Final = _REWRITTEN | {b"x-supervisord-cp-instance", b"x-supervisord-cp-reason"}
+_RESPONSE_REWRITTEN: Final = _REWRITTEN | {
+    b"x-supervisord-cp-instance",
+    b"x-supervisord-cp-reason",
+    b"x-supervisord-cp-queue-position",
+    b"x-supervisord-cp-queue-wait-s",
+}
 
 REQUEST_WITHHELD: Final = _HOP_BY_HOP | _REQUEST_REWRITTEN
 RESPONSE_WITHHELD: Final = _HOP_BY_HOP | _RESPONSE_REWRITTEN
