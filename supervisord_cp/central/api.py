@@ -8,13 +8,14 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from supervisord_cp.central import explain, page, views
+from supervisord_cp.central import explain, views
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.explain_api import ExplainApi
 from supervisord_cp.central.http_sd import targets
 from supervisord_cp.central.links import CallFailed, Links
 from supervisord_cp.central.metrics import Metrics
 from supervisord_cp.central.operations import NotFound, NotPossible, Operations
+from supervisord_cp.central.page.page_api import PageApi
 from supervisord_cp.central.policies import CentralPolicies, ask_routers
 from supervisord_cp.config.effective import masked, plain
 from supervisord_cp.model.base import InstanceId
@@ -55,12 +56,14 @@ class Api:
         links: Links,
         metrics: Metrics,
         policies: CentralPolicies,
+        page: PageApi,
         wall: Callable[[], float],
     ) -> None:
         self._c = controller
         self._links = links
         self._metrics = metrics
         self._policies = policies
+        self._page = page
         self._operations = Operations(controller)
         self._explain = ExplainApi(controller, links)
         self._wall = wall
@@ -69,7 +72,7 @@ class Api:
         """(method, path, handler, what it does)."""
         view = self._view
         return [
-            ("GET", "/", self.page, "the status page"),
+            *self._page.routes(),
             ("GET", "/healthz", self.healthz, "200 while the daemon runs"),
             ("GET", "/readyz", self.readyz, "200 once agents have had time to report"),
             ("GET", "/metrics", self.metrics, "Prometheus metrics of central and its routers"),
@@ -131,11 +134,6 @@ class Api:
             return web.json_response(make(self._c))
 
         return handler
-
-    async def page(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(
-            text=page.render(views.status(self._c), views.instances(self._c)), content_type="text/html"
-        )
 
     async def healthz(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok", "version": __version__})

@@ -18,12 +18,16 @@ from supervisord_cp.adapters.prometheus import PrometheusClient
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.adapters.sqlite import SqliteStore
 from supervisord_cp.central.api import Api, errors
+from supervisord_cp.central.audit import audit
 from supervisord_cp.central.auth import guard, tokens_of
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.links import Links
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.metrics import Metrics
+from supervisord_cp.central.page.feed import Feed
+from supervisord_cp.central.page.page_api import PageApi
+from supervisord_cp.central.page.sessions import Sessions
 from supervisord_cp.central.policies import CentralPolicies
 from supervisord_cp.central.queries import Queries
 from supervisord_cp.central.router_child import RouterChild
@@ -99,7 +103,10 @@ class _Central:
             tell=self._controller.events.add,
             clock=clock.now,
         )
-        self._api = Api(self._controller, self._links, self._metrics, self._policies, time.time)
+        self._feed = Feed(self._controller)
+        self._sessions = None if self._tokens is None else Sessions(clock.now, self._tokens.role_of)
+        page = PageApi(self._feed, self._sessions)
+        self._api = Api(self._controller, self._links, self._metrics, self._policies, page, time.time)
         self._woken = asyncio.Event()
         self._controller.wake = self._woken.set
         self._prober = Prober(all_engines()["vllm"], clock, self._static_changed, self._static_state)
@@ -130,6 +137,7 @@ class _Central:
             asyncio.create_task(self._silent.run()),
             asyncio.create_task(self._policies.run(lambda: self._controller.config)),
             asyncio.create_task(self._queries.run()),
+            asyncio.create_task(self._feed.run()),
         ]
         if config.start_router:
             tasks.append(asyncio.create_task(child.run()))
@@ -157,7 +165,12 @@ class _Central:
     async def _listen(self) -> web.AppRunner:
         listen = self._controller.config.central.control_listen
         app = web.Application(
-            middlewares=[errors, guard(self._tokens, self._metrics.refused)], client_max_size=BODY_LIMIT
+            middlewares=[
+                errors,
+                guard(self._tokens, self._metrics.refused, self._sessions),
+                audit(self._controller.events.add),
+            ],
+            client_max_size=BODY_LIMIT,
         )
         for method, path, handler, _ in self._api.routes():
             app.router.add_route(method, path, handler)

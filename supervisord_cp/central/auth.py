@@ -8,11 +8,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from supervisord_cp.adapters.tokens import TokenFile
+from supervisord_cp.central.page.page_api import ASSETS
+from supervisord_cp.central.page.sessions import COOKIE, ROLE, Sessions
 from supervisord_cp.config.schema import Config
 from supervisord_cp.errors import UsageError
 from supervisord_cp.wire.messages import AGENT_PATH, ROUTER_PATH
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/login", *ASSETS})
+"""The page itself tells nothing; what it shows needs a token."""
 
 
 def tokens_of(config: Config) -> TokenFile | None:
@@ -34,14 +37,26 @@ def tokens_of(config: Config) -> TokenFile | None:
     return None
 
 
-def guard(tokens: TokenFile | None, refused: Callable[[], None] = lambda: None) -> Middleware:
-    """The middleware that lets a request pass, or answers 401 or 403 and calls `refused`."""
+def guard(
+    tokens: TokenFile | None,
+    refused: Callable[[], None] = lambda: None,
+    sessions: Sessions | None = None,
+) -> Middleware:
+    """The middleware that lets a request pass, or answers 401 or 403 and calls `refused`.
+
+    Who passes is `request[ROLE]`.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = _cross_site(request)
+        request[ROLE] = ""
         if refusal is None and tokens is not None and request.path not in OPEN_PATHS:
-            refusal = _role_refusal(request, tokens.role_of(request.headers.get("Authorization", "")))
+            role = tokens.role_of(request.headers.get("Authorization", ""))
+            if role is None and sessions is not None:
+                role, refusal = _by_cookie(request, sessions)
+            request[ROLE] = role or ""
+            refusal = refusal or _role_refusal(request, role)
         elif refusal is None and tokens is None:
             refusal = _rebinding(request)
         if refusal is not None:
@@ -51,6 +66,15 @@ def guard(tokens: TokenFile | None, refused: Callable[[], None] = lambda: None) 
         return await handler(request)
 
     return middleware
+
+
+def _by_cookie(request: web.Request, sessions: Sessions) -> tuple[str | None, tuple[int, str] | None]:
+    """The role of a browser that is logged in. A browser sends cookies along whoever wrote the link, so that
+    whatever changes something must say that it comes from our own page."""
+    role = sessions.role(request.cookies.get(COOKIE, ""))
+    if role is not None and request.method not in ("GET", "HEAD") and "Origin" not in request.headers:
+        return role, (403, "a request with the page's cookie must name its Origin")
+    return role, None
 
 
 def _role_refusal(request: web.Request, role: str | None) -> tuple[int, str] | None:

@@ -1,7 +1,10 @@
 """Talking to central's control listener."""
 
+import getpass
 import http.client
 import json
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -85,7 +88,7 @@ class ControlClient:
             target += "?" + urlencode(query)
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers |= {"Content-Type": "application/json", "X-Supervisord-Cp-Actor": _actor()}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
@@ -120,6 +123,15 @@ class ControlClient:
             )
         text = message or f"{self.address} answers with status {status}"
         return NotFound(text) if status == 404 else SupervisordError(text)
+
+
+def _actor() -> str:
+    """Who types, for central's events: a name without a login is the number of the user."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}".encode("ascii", "replace").decode()
 
 
 def _parts(address: str) -> SplitResult:

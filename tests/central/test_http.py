@@ -15,9 +15,13 @@ from aiohttp import web
 from supervisord_cp.adapters.central_link import CentralLink
 from supervisord_cp.adapters.tokens import TokenFile
 from supervisord_cp.central.api import Api, errors
+from supervisord_cp.central.audit import audit
 from supervisord_cp.central.auth import guard, tokens_of
 from supervisord_cp.central.links import Links
 from supervisord_cp.central.metrics import Metrics, merge
+from supervisord_cp.central.page.feed import Feed
+from supervisord_cp.central.page.page_api import PageApi
+from supervisord_cp.central.page.sessions import Sessions
 from supervisord_cp.central.policies import CentralPolicies
 from supervisord_cp.config.effective import from_plain, masked
 from supervisord_cp.config.plan import diff_configs
@@ -48,8 +52,18 @@ async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterato
     policies = CentralPolicies(
         (), use=world.controller.scaling.use_policies, tell=lambda event: None, clock=lambda: 0.0
     )
-    api = Api(world.controller, links, metrics, policies, lambda: world.wall)
-    app = web.Application(middlewares=[errors, guard(tokens, metrics.refused)], client_max_size=64 * 1024)
+    feed = Feed(world.controller)
+    sessions = None if tokens is None else Sessions(world.clock.now, tokens.role_of)
+    page = PageApi(feed, sessions)
+    api = Api(world.controller, links, metrics, policies, page, lambda: world.wall)
+    app = web.Application(
+        middlewares=[
+            errors,
+            guard(tokens, metrics.refused, sessions),
+            audit(world.controller.events.add),
+        ],
+        client_max_size=64 * 1024,
+    )
     for method, path, handler, _ in api.routes():
         app.router.add_route(method, path, handler)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -59,7 +73,7 @@ async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterato
     port = runner.addresses[0][1]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield SimpleNamespace(
-            session=session, port=port, links=links, api=api, url=f"http://127.0.0.1:{port}"
+            session=session, port=port, links=links, api=api, feed=feed, url=f"http://127.0.0.1:{port}"
         )
         await links.close()
     await runner.cleanup()

@@ -1,0 +1,1 @@
+"""The status page: one document, live by server-sent events, with an operator's login."""
