@@ -74,6 +74,7 @@ class _Router:
             watcher=self,
             binder=self._policies.binder,
             here=Here(node=config.agent.name or socket.gethostname(), zone=config.agent.zone),
+            shared=None if seat is None else seat.shared(config.router.rate_limit_rps),
         )
         self._policies.attach(self._dispatcher)
         self._listener = Listener(self._dispatcher, config.router)

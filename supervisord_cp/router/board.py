@@ -9,7 +9,7 @@ import os
 from hashlib import blake2b
 from typing import Final
 
-from supervisord_cp.model.base import Value
+from supervisord_cp.core.routing.sharing import OtherLine
 
 COLUMNS: Final = 64
 ROWS: Final = 4096
@@ -18,16 +18,11 @@ _HEAD: Final = 8
 """Words at the top of a column: heartbeat (monotonic ns, 0 = nobody), layout, connections plus one (0: takes
 none), and room for more."""
 _ROW: Final = 5
-"""Words of a row: tag (0 = free), requests, bytes, keys, and the turn (a float)."""
+"""Words of a row: tag (0 = free), requests, bytes, the turn (a float), and room for more."""
 _COLUMN: Final = _HEAD + ROWS * _ROW
-_SIZE: Final = COLUMNS * _COLUMN * _WORD
-
-
-class Waiting(Value, frozen=True, kw_only=True):
-    """What another process has in line for a deployment."""
-
-    column: int
-    turn: float
+BUCKETS: Final = 8192
+"""Clients whose rate is limited: a tag and a time for each. These alone are written by every process."""
+_SIZE: Final = (COLUMNS * _COLUMN + 2 * BUCKETS) * _WORD
 
 
 def tag_of(name: str) -> int:
@@ -40,9 +35,12 @@ class Board:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._memory = memoryview(mmap.mmap(descriptor, _SIZE))
+        self._memory = memoryview(mmap.mmap(descriptor, _SIZE)).cast("B")
         self.words = self._memory.cast("Q")
         self.floats = self._memory.cast("d")
+        first = COLUMNS * _COLUMN
+        self.bucket_tags = self.words[first : first + BUCKETS]
+        self.bucket_times = self.floats[first + BUCKETS : first + 2 * BUCKETS]
 
     @classmethod
     def make(cls) -> "Board":
@@ -80,23 +78,24 @@ class Row:
     @property
     def turn(self) -> float:
         """How much we were served lately, next to others that wait."""
-        return self._floats[self._at + 4]
+        return self._floats[self._at + 3]
 
     @turn.setter
     def turn(self, value: float) -> None:
-        self._floats[self._at + 4] = value
+        self._floats[self._at + 3] = value
 
     def tell(self, requests: int) -> None:
         """So many requests are open on the instance, or wait for the deployment."""
         self._words[self._at + 1] = requests
 
-    def tell_more(self, size: int, keys: int) -> None:
-        """Bytes that wait, and keys that have requests among them."""
+    def tell_bytes(self, size: int) -> None:
+        """So many bytes wait for the deployment."""
         self._words[self._at + 2] = size
-        self._words[self._at + 3] = keys
 
     def elsewhere(self) -> int:
         """Requests that the other processes have told."""
+        if not self.others.any:
+            return 0
         words = self._words
         return sum(words[at + 1] for at in self.others.places(self.tag))
 
@@ -105,11 +104,13 @@ class Row:
         words = self._words
         return sum(words[at + 2] for at in self.others.places(self.tag))
 
-    def waiting(self) -> list[Waiting]:
+    def waiting(self) -> list[OtherLine]:
         """The other processes with requests in line, those whose turn comes first before the others."""
+        if not self.others.any:
+            return []
         words, floats = self._words, self._floats
         found = [
-            Waiting(column=at // _COLUMN, turn=floats[at + 4])
+            OtherLine(process=at // _COLUMN + 1, turn=floats[at + 3])
             for at in self.others.places(self.tag)
             if words[at + 1]
         ]
@@ -126,6 +127,8 @@ class Others:
         self._columns: list[int] = []
         self._layouts: dict[int, int] = {}
         self._rows: dict[int, dict[int, int]] = {}
+        self.any = False
+        """Whether there are others."""
 
     def look(self) -> None:
         """See who is there and where each keeps its rows; to be called some times a second, and before
@@ -133,6 +136,7 @@ class Others:
         alive = [c for c in range(COLUMNS) if c != self._own and self._board.heartbeat(c)]
         if alive != self._columns:
             self._columns = alive
+            self.any = bool(alive)
             self._rows = {column: rows for column, rows in self._rows.items() if column in alive}
         for column in alive:
             layout = self._words[column * _COLUMN + 1]

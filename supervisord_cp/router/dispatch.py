@@ -38,6 +38,8 @@ from supervisord_cp.router.metrics import RouterMetrics
 from supervisord_cp.router.outgoing import Credentials
 from supervisord_cp.router.placement import Placement
 from supervisord_cp.router.pools import Pools
+from supervisord_cp.router.seat import Shared
+from supervisord_cp.router.turns import Turns
 
 _RETRY_AFTER: Final = frozenset(
     {
@@ -70,9 +72,11 @@ class Dispatcher:
         watcher: Watcher,
         binder: Binder | None = None,
         here: Here = Here(),  # noqa: B008  # a constant
+        shared: Shared | None = None,
     ) -> None:
         """`clock` is monotonic seconds; `call_later` returns what cancels the call; `created` (Unix seconds)
-        is what the list of models says. `binder` knows the policies; None: the built-in ones."""
+        is what the list of models says. `binder` knows the policies; None: the built-in ones. `shared`:
+        what we have in common with the other processes of this router; None: there are none."""
         self.clock = clock
         self.pools = Pools(clock)
         self.credentials = Credentials()
@@ -85,6 +89,7 @@ class Dispatcher:
             rng=rng,
             binder=binder or Binder(),
             here=here,
+            entries=None if shared is None else shared.entries,
         )
         self.metrics = RouterMetrics()
         self.draining = False
@@ -93,14 +98,16 @@ class Dispatcher:
         """Another one whenever the answer of `admit` may be another one for the same head."""
         self._config = config
         self._keys = keys
-        self._rate = RateLimiter(config.rate_limit_rps)
+        self._rate = RateLimiter(config.rate_limit_rps) if shared is None else shared.rate
         self._budget = RetryBudget(clock())
         self._stored = StoredResponses()
         self._call_later = call_later
         self._created = created
         self._watcher = watcher
         self._judge = Judge(config, self.fleet, self.pools, self.metrics, watcher)
-        self._placement = Placement(config, self.fleet, self.metrics, self._reject)
+        self._placement = Placement(
+            config, self.fleet, self.metrics, self._reject, Turns() if shared is None else shared.turns
+        )
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(6).hex()
 
@@ -196,7 +203,7 @@ class Dispatcher:
         now = self.clock()
         for lane in self.fleet.waiting():
             self._placement.expire(lane, now)
-            self._placement.pump(lane, now)
+            self._placement.pump(lane, now, in_turn=False)
         self._placement.tell(now)
         self._judge.tick(now)
         self.pools.sweep()
@@ -313,8 +320,7 @@ class Dispatcher:
                 self._judge.ended(flow, account, usage, now)
             if flow.started and lane.watched:
                 self._tell_done(flow, usage, now, good=good)
-        if lane.line:
-            self._placement.pump(lane, now)
+        self._placement.freed(lane, now)
 
     # --- inside
 

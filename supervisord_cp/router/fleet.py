@@ -10,6 +10,7 @@ from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.lane_policies import Here, LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
 from supervisord_cp.core.routing.queue import WaitingLine
+from supervisord_cp.core.routing.sharing import Entries
 from supervisord_cp.core.routing.table import RoutingTable, index
 from supervisord_cp.model.base import DeploymentName, Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot, RoutedDeployment
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow
 
 log = logging.getLogger(__name__)
+
+LOOK_S: Final = 0.002
+"""What other processes have open is at most this old when an instance is chosen,"""
+LOOK_EACH_S: Final = 20e-6
+"""and so much for each instance: looking costs a microsecond or two. Limits are always looked up anew."""
+_LINE: Final = "line "
+"""Before the names of lines, which are no incarnations."""
 
 
 class Fleet:
@@ -37,9 +45,13 @@ class Fleet:
         rng: Random,
         binder: Binder,
         here: Here = Here(),  # noqa: B008  # a constant
+        entries: Entries | None = None,
     ) -> None:
+        """`entries`: what the other processes of this router have; None: there are none."""
         self.table = RoutingTable()
-        self.ledger = Ledger()
+        self.ledger = Ledger(entries)
+        self._entries = entries
+        self._look_at = 0.0
         self.ejections: Final = Ejections(eject_s)
         self.lanes: dict[DeploymentName, Lane[Flow]] = {}
         self.known = False
@@ -61,10 +73,19 @@ class Fleet:
         self.ledger.sync(table.limits())
         self.ejections.keep(table.incarnations())
         dropped = [lane for name, lane in self.lanes.items() if name not in table.deployments]
+        if self._entries is not None:
+            for lane in dropped:
+                self._entries.drop(f"{_LINE}{lane.deployment.name}")
         self.lanes = {name: self._lane(deployment, now) for name, deployment in table.deployments.items()}
         for name in self.lanes:
             self._refresh(name, now)
         return dropped
+
+    def look(self, now: float) -> None:
+        """See what the other processes have open, if that was not done just now."""
+        if self._entries is not None and now >= self._look_at:
+            self._look_at = now + LOOK_S + LOOK_EACH_S * len(self.table.incarnations())
+            self.ledger.look()
 
     def use_policies(self, registry: Registry, now: float) -> None:
         """Policies, or versions of them, have come or gone: deployments that name them take them over."""
@@ -160,7 +181,10 @@ class Fleet:
         lane = self.lanes.get(deployment.name)
         version = self.binder.version(deployment)
         if lane is None:
-            line: WaitingLine[Flow] = WaitingLine(most=self._queue_requests, most_bytes=self._queue_bytes)
+            entry = None if self._entries is None else self._entries.row(f"{_LINE}{deployment.name}")
+            line: WaitingLine[Flow] = WaitingLine(
+                most=self._queue_requests, most_bytes=self._queue_bytes, entry=entry
+            )
             policies = self._policies(deployment)
             lane = Lane(deployment, policies, line, self._rng, self._here, warmup_s=self._warmup_s)
             lane.queries = self._queries

@@ -159,9 +159,7 @@ class _Holder:
             log.error("no more processes: too many old ones still finish requests")
             return None
         try:
-            made = Process.spawn(
-                [str(self._path), self._log_level], *claim, listeners, self._board.descriptor
-            )
+            made = Process.spawn([str(self._path), self._log_level], claim, listeners, self._board.descriptor)
         except OSError as error:
             log.error("no process can be started: %s", error)
             return None

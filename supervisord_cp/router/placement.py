@@ -9,6 +9,7 @@ from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.rejection import RejectReason
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.metrics import RouterMetrics
+from supervisord_cp.router.turns import Turns
 from supervisord_cp.router.updates import QueueUpdates
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ Reject = Callable[["Flow", RejectReason, str], None]
 class Placement:
     """Looks at lanes and decides for one request, or for all that wait."""
 
-    def __init__(self, config: RouterConfig, fleet: Fleet, metrics: RouterMetrics, reject: Reject) -> None:
+    def __init__(
+        self, config: RouterConfig, fleet: Fleet, metrics: RouterMetrics, reject: Reject, turns: Turns
+    ) -> None:
+        self._turns = turns
         self._fleet = fleet
         self._metrics = metrics
         self._reject = reject
@@ -44,6 +48,7 @@ class Placement:
 
         `again`: an instance has missed it; it is older than what waits, and goes first."""
         lane = flow.lane
+        self._fleet.look(now)
         if flow.pin is not None:
             account = lane.pinned(flow.pin)
             out = self._fleet.ejections.get(flow.pin)
@@ -51,21 +56,36 @@ class Placement:
                 flow.dispatch(account, now)
                 return
             flow.pin = None
-        if again or not lane.line:
+        if again or not (lane.line or self._turns.others_wait(lane.line.entry)):
             account = lane.choose(flow, now, fail_open=not again)
             if account is not None:
                 flow.dispatch(account, now)
                 return
         self._wait(flow, now, front=again)
 
-    def pump(self, lane: "Lane[Flow]", now: float) -> None:
-        """Send out what waits, from the front, as long as there is room."""
+    def pump(self, lane: "Lane[Flow]", now: float, *, in_turn: bool = True) -> None:
+        """Send out what waits, from the front, as long as there is room.
+
+        `in_turn`: leave room to processes whose turn it is. Not so a few times a second, as they may have
+        no use for it: what their requests wait for may be other instances."""
+        self._fleet.look(now)
+        entry = lane.line.entry
         while (found := lane.next_out(now)) is not None:
+            if in_turn and self._turns.passes(entry):
+                return
             flow, account = found
+            self._turns.served(entry, lane.line.keys)
             lane.line.serve(flow, now)
             flow.waited(now)
             self._metrics.of(lane.deployment.name).queue_wait.observe(flow.waited_s)
             flow.dispatch(account, now)
+
+    def freed(self, lane: "Lane[Flow]", now: float) -> None:
+        """A request is over: there may be room for another."""
+        if lane.line:
+            self.pump(lane, now)
+        else:
+            self._turns.freed(lane.line.entry)
 
     def end(self, lane: "Lane[Flow]") -> None:
         """Turn away what waits, and from now on everything that would have to wait: the router ends."""
@@ -109,7 +129,12 @@ class Placement:
             refusal = RejectReason.DEADLINE_HOPELESS
         else:
             flow.waits(now)
+            entry = lane.line.entry
+            if not lane.line:
+                self._turns.joined(entry)
             lane.wait(flow, now, front=front)
             self._updates.watch(flow, now)
+            if self._turns.others_wait(entry):  # there may be room, and it may be our turn
+                self.pump(lane, now)
             return
         self._reject(flow, refusal, _MESSAGES[refusal])

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from msgspec.json import encode
@@ -42,22 +43,19 @@ class Process:
 
     @classmethod
     def spawn(
-        cls,
-        arguments: Sequence[str],
-        number: int,
-        mailbox: socket.socket,
-        listeners: Sequence[int],
-        board: int,
+        cls, arguments: Sequence[str], claim: "Claim", listeners: Sequence[int], board: int
     ) -> "Process":
-        """Start one; the mailbox is its from now on.
+        """Start one; what it claims is its own from now on.
 
         Raises:
             OSError: no process can be made.
         """
         ours, theirs = socket.socketpair()
+        mailbox = claim.mailbox
         with theirs, mailbox:
             plan = SeatPlan(
-                number=number,
+                number=claim.number,
+                address=claim.address,
                 holder=os.getpid(),
                 listeners=tuple(listeners),
                 board=board,
@@ -76,7 +74,7 @@ class Process:
                 ours.close()
                 raise
         child.returncode = 0  # reaped by us, by its pid
-        return cls(child.pid, number, ours)
+        return cls(child.pid, claim.number, ours)
 
     @classmethod
     def resume(cls, state: ProcessState) -> "Process":
@@ -118,8 +116,17 @@ class Process:
         return os.waitstatus_to_exitcode(status)
 
 
-def free_number(address: str) -> tuple[int, socket.socket] | None:
-    """The lowest number that no living process of an address has, and the mailbox that claims it."""
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number that no other living process of an address has, for as long as the mailbox is open."""
+
+    address: str
+    number: int
+    mailbox: socket.socket
+
+
+def free_number(address: str) -> Claim | None:
+    """The lowest one; None: all are taken."""
     for number in range(1, COLUMNS + 1):
         mailbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -127,5 +134,5 @@ def free_number(address: str) -> tuple[int, socket.socket] | None:
         except OSError:
             mailbox.close()
             continue
-        return number, mailbox
+        return Claim(address, number, mailbox)
     return None

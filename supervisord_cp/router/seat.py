@@ -1,13 +1,18 @@
 """What a process that serves is given by the one that holds the address, and how the two talk."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable
 from typing import Final
 
+from supervisord_cp.core.routing.rate import RateLimiter
+from supervisord_cp.core.routing.sharing import Entries
 from supervisord_cp.model.base import Value
 from supervisord_cp.router.board import Board, Column
+from supervisord_cp.router.shared_rate import SharedRate
+from supervisord_cp.router.turns import Turns
 
 READY: Final = "ready"
 """Said upwards: it serves."""
@@ -19,11 +24,21 @@ TOLD: Final = "told "
 """Said downwards: what became of the restart; nothing else in the line when it went well."""
 
 
+class Shared(Value, frozen=True, kw_only=True):
+    """What a process has in common with those beside it."""
+
+    entries: Entries
+    rate: RateLimiter | SharedRate
+    turns: Turns
+
+
 class SeatPlan(Value, frozen=True, kw_only=True):
     """Descriptors that a process inherits, and its number."""
 
     number: int
     """From 1; no other living process of this address has it."""
+    address: str
+    """The part of the mailboxes' names that processes of an address share."""
     holder: int
     """The pid of the process that holds the address."""
     listeners: tuple[int, ...]
@@ -40,13 +55,29 @@ class Seat:
         self.number = plan.number
         self.holder = plan.holder
         self.sockets = tuple(socket.socket(fileno=one) for one in plan.listeners)
-        self.column = Column(Board(plan.board), plan.number - 1)
+        self._board = Board(plan.board)
+        self.column = Column(self._board, plan.number - 1)
         self.mailbox = socket.socket(fileno=plan.mailbox)
         self.mailbox.setblocking(False)
+        self._address = plan.address
         self._channel = socket.socket(fileno=plan.channel)
         self._channel.setblocking(False)
         self._heard = b""
         self._answer: asyncio.Future[str] | None = None
+
+    def shared(self, rate_limit_rps: float) -> Shared:
+        """What requests are counted in."""
+        limited = rate_limit_rps > 0
+        return Shared(
+            entries=self.column,
+            rate=SharedRate(self._board, rate_limit_rps) if limited else RateLimiter(0.0),
+            turns=Turns(self.wake),
+        )
+
+    def wake(self, number: int) -> None:
+        """Have another process look at its lines."""
+        with contextlib.suppress(OSError):  # it is gone, or has been told often enough
+            self.mailbox.sendto(b"w", mailbox_name(self._address, number))
 
     def open(self, *, leave: Callable[[], None], wake: Callable[[], None]) -> None:
         """Listen to the one that holds the address, and to those beside us. On the running event loop."""

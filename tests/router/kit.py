@@ -60,6 +60,9 @@ class Engine:
         self.asked: list[Asked] = []
         self.connections = 0
         self.open = 0
+        self.busy = 0
+        self.most_busy = 0
+        """Requests that it had at once."""
         self.health = 200
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -96,8 +99,13 @@ class Engine:
                     continue
                 self.asked.append(asked)
                 behaviour = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-                if not await behaviour(asked, reader, writer):
-                    break
+                self.busy += 1
+                self.most_busy = max(self.most_busy, self.busy)
+                try:
+                    if not await behaviour(asked, reader, writer):
+                        break
+                finally:
+                    self.busy -= 1
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:

@@ -63,7 +63,7 @@ class Processes:
             )
 
         def serves() -> bool:
-            assert self.holder.poll() is None, self.log.read_text()
+            assert self.holder.poll() is None, self.log.read_text()[-2000:]
             mine = [one for one in self.serving().values() if one.pid == self.holder.pid]
             return len(mine) >= self.processes
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from supervisord_cp.core.routing.pressure import Ceiling
+from supervisord_cp.core.routing.sharing import Entries, Entry
 from supervisord_cp.core.routing.vitals import Vitals
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import RoutedInstance
@@ -42,6 +43,8 @@ class Lease:
         account._booked_prefill -= self.prefill
         account._booked_decode -= self.decode
         account._candidate = None
+        if account.entry is not None:
+            account.entry.tell(len(account._leases))
         return True
 
 
@@ -56,17 +59,23 @@ class Account:
         "_leases",
         "_peak",
         "ceiling",
+        "entry",
         "foreign",
         "instance",
         "limit",
         "on_trial",
+        "siblings",
         "trial",
         "vitals",
         "warm_since",
     )
 
-    def __init__(self, instance: RoutedInstance, limit: int) -> None:
+    def __init__(self, instance: RoutedInstance, limit: int, entry: Entry | None = None) -> None:
+        """`entry`: what the other processes of this router have there; None: there are none."""
         self.instance = instance
+        self.entry: Final = entry
+        self.siblings = 0 if entry is None else entry.elsewhere()
+        """Requests of this router's other processes, as last looked up."""
         self.limit = limit or _UNLIMITED
         """Requests at once; enormous when there is no limit."""
         self.ceiling: Ceiling | None = None
@@ -115,7 +124,7 @@ class Account:
                 inflight=len(self._leases),
                 booked_prefill=self._booked_prefill,
                 booked_decode=self._booked_decode,
-                foreign=self.foreign,
+                foreign=self.foreign + self.siblings,
                 limit=self.limit if self.limited else 0,
             )
         return self._candidate
@@ -127,7 +136,9 @@ class Account:
 
     def has_room(self, now: float) -> bool:
         """Whether one more request is within its limit and what it has refused lately."""
-        taken = len(self._leases) + self.foreign
+        if self.entry is not None and self.limited:
+            self.look()
+        taken = len(self._leases) + self.foreign + self.siblings
         if taken >= self.limit:
             return False
         return self.ceiling is None or len(self._leases) < self.ceiling.limit(now)
@@ -138,7 +149,7 @@ class Account:
 
     def slots(self, now: float) -> int:
         """Requests of ours that it may have at once, as far as is known: never below what it has now."""
-        most = self.limit - self.foreign
+        most = self.limit - self.foreign - self.siblings
         if self.ceiling is not None:
             most = min(most, self.ceiling.limit(now))
         return max(len(self._leases), most if most < _UNLIMITED // 2 else 0)
@@ -159,11 +170,21 @@ class Account:
         self._booked_prefill += prefill
         self._booked_decode += decode
         self._candidate = None
-        if len(self._leases) > self._peak:
-            self._peak = len(self._leases)
+        ours = len(self._leases) + self.siblings
+        if ours > self._peak:
+            self._peak = ours
+        if self.entry is not None:
+            self.entry.tell(len(self._leases))
         if self.on_trial:
             self.trial = lease
         return lease
+
+    def look(self) -> None:
+        """See what the other processes have there."""
+        if self.entry is not None and (siblings := self.entry.elsewhere()) != self.siblings:
+            self.siblings = siblings
+            self._candidate = None
+            self._peak = max(self._peak, len(self._leases) + siblings)
 
     def renew(self, instance: RoutedInstance, limit: int) -> None:
         """Take over what a newer snapshot says of the same incarnation."""
@@ -175,14 +196,14 @@ class Account:
             self._fold_load(instance)
 
     def _fold_load(self, instance: RoutedInstance) -> None:
-        """What the engine reports beyond the most that we had open since the report before the last.
+        """What the engine reports beyond the most that this router had open since the report before the last.
 
         The report is older than our ledger: comparing it with what is open now would take our own
         requests that have ended meanwhile for somebody else's.
         """
         load = instance.load
         ours = max(self._peak, self._earlier_peak)
-        self._earlier_peak, self._peak = self._peak, len(self._leases)
+        self._earlier_peak, self._peak = self._peak, len(self._leases) + self.siblings
         reported = 0 if load is None else (load.running or 0) + (load.waiting or 0)
         self.foreign = max(0, reported - ours)
 
@@ -190,8 +211,10 @@ class Account:
 class Ledger:
     """The accounts of all incarnations that are in the snapshot or still have work open."""
 
-    def __init__(self) -> None:
+    def __init__(self, entries: Entries | None = None) -> None:
+        """`entries`: what the other processes of this router have; None: there are none."""
         self._accounts: dict[Incarnation, Account] = {}
+        self._entries: Final = entries
 
     def accounts(self) -> tuple[Account, ...]:
         """All of them."""
@@ -211,11 +234,17 @@ class Ledger:
             present.add(instance.incarnation)
             account = self._accounts.get(instance.incarnation)
             if account is None:
-                self._accounts[instance.incarnation] = Account(instance, limit)
+                entry = None if self._entries is None else self._entries.row(instance.incarnation)
+                self._accounts[instance.incarnation] = Account(instance, limit, entry)
             elif account.instance is not instance:
                 account.renew(instance, limit)
-        self._accounts = {
-            incarnation: account
-            for incarnation, account in self._accounts.items()
-            if incarnation in present or account.inflight
-        }
+        for incarnation, account in tuple(self._accounts.items()):
+            if incarnation not in present and not account.inflight:
+                del self._accounts[incarnation]
+                if self._entries is not None:
+                    self._entries.drop(incarnation)
+
+    def look(self) -> None:
+        """See what the other processes have open."""
+        for account in self._accounts.values():
+            account.look()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from supervisord_cp.core.routing.fair_share import FairShare
+from supervisord_cp.core.routing.sharing import Entry
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.policy.scheduling import WaitingRequest
 
@@ -50,7 +51,9 @@ class _Place(NamedTuple):
 class WaitingLine(Generic[Item]):
     """The queue of one deployment. Items are told apart by identity; each waits once."""
 
-    def __init__(self, *, most: int, most_bytes: int) -> None:
+    def __init__(self, *, most: int, most_bytes: int, entry: Entry | None = None) -> None:
+        """`entry`: the bounds hold together with what waits in other processes."""
+        self.entry: Final = entry
         self._most: Final = most
         self._most_bytes: Final = most_bytes
         self._items: dict[_Place, Item] = {}
@@ -81,9 +84,13 @@ class WaitingLine(Generic[Item]):
 
     def fits(self, item: Item) -> bool:
         """Whether there is room for one more. A single item of any size may wait in an empty line."""
-        if not len(self):
+        waiting, size = len(self), self.bytes
+        if self.entry is not None:
+            waiting += self.entry.elsewhere()
+            size += self.entry.elsewhere_bytes()
+        if not waiting:
             return self._most > 0
-        return len(self) < self._most and self.bytes + item.body_bytes <= self._most_bytes
+        return waiting < self._most and size + item.body_bytes <= self._most_bytes
 
     def add(self, item: Item, rank: float = 0.0, *, front: bool = False) -> None:
         """Let it wait, behind those of its key with the same rank; `front` for one that has been through
@@ -98,6 +105,7 @@ class WaitingLine(Generic[Item]):
         self.size += 1
         self.bytes += item.body_bytes
         self.tokens += item.prompt_tokens
+        self._tell()
 
     def remove(self, item: Item) -> bool:
         """Take it out from wherever it stands. False when it does not wait."""
@@ -111,7 +119,13 @@ class WaitingLine(Generic[Item]):
         self.size -= 1
         self.bytes -= item.body_bytes
         self.tokens -= item.prompt_tokens
+        self._tell()
         return True
+
+    @property
+    def keys(self) -> int:
+        """How many keys wait."""
+        return len(self._lines)
 
     def serve(self, item: Item) -> None:
         """Take it out because it is sent to an instance: its key has had its turn."""
@@ -161,6 +175,11 @@ class WaitingLine(Generic[Item]):
             line.clear()
         for item, place in placed:
             self._insert(item, place)
+
+    def _tell(self) -> None:
+        if self.entry is not None:
+            self.entry.tell(len(self))
+            self.entry.tell_bytes(self.bytes)
 
     def _insert(self, item: Item, place: _Place) -> None:
         self._items[place] = item

@@ -6,6 +6,7 @@ from typing import Final, Generic
 from supervisord_cp.core.routing.queue import Item, WaitingLine
 from supervisord_cp.core.routing.scheduling import Scheduling
 from supervisord_cp.core.routing.shadow import SchedulerShadow
+from supervisord_cp.core.routing.sharing import Entry
 from supervisord_cp.policy.context import QueueContext
 
 
@@ -32,6 +33,16 @@ class ScheduledLine(Generic[Item]):
 
     def __contains__(self, item: object) -> bool:
         return item in self._line
+
+    @property
+    def entry(self) -> Entry | None:
+        """What waits in other processes; None: there are none."""
+        return self._line.entry
+
+    @property
+    def keys(self) -> int:
+        """How many keys wait."""
+        return self._line.keys
 
     @property
     def bytes(self) -> int:
