@@ -1,0 +1,1 @@
+"""The router beside other relays: tools, peers, measurements, the table."""
