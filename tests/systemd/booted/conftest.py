@@ -36,6 +36,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def fleet(machine: Machine) -> Iterator[Fleet]:
     """Running; what a test changes it puts back."""
     made = Fleet(machine)
+    made.lay_cable()
     made.hand_out_tokens()
     made.configure()
     made.systemctl("start", *DAEMONS)

@@ -1,4 +1,7 @@
-"""Central, a router and an agent as units of the machine, with fake engines."""
+"""Central, an agent and fake engines as units of the machine, and a router that is on another host.
+
+The other host is a network namespace: nothing but a cable leads from it to the engines.
+"""
 
 import json
 import socket
@@ -17,6 +20,34 @@ MODEL: Final = "fake-model"
 TOKENS: Final = {"agent": "agent-token-1234567890", "operator": "operator-token-1234567890"}
 OPERATOR: Final = "/root/operator-token"
 REPLICAS: Final = 2
+HOST: Final = "192.0.2.1"
+ELSEWHERE: Final = "192.0.2.2"
+"""The router's host."""
+UNITS: Final = "etc/systemd/system"
+NETWORK: Final = "tests-network.service"
+CABLE: Final = f"""
+[Unit]
+Before=network.target network-online.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=ip netns add elsewhere
+ExecStart=ip link add here type veth peer name there netns elsewhere
+ExecStart=ip address add {HOST}/30 dev here
+ExecStart=ip link set here up
+ExecStart=ip -n elsewhere address add {ELSEWHERE}/30 dev there
+ExecStart=ip -n elsewhere link set lo up
+ExecStart=ip -n elsewhere link set there up
+[Install]
+WantedBy=network-online.target
+"""
+IS_ELSEWHERE: Final = f"""
+[Unit]
+Requires={NETWORK}
+After={NETWORK}
+[Service]
+NetworkNamespacePath=/run/netns/elsewhere
+"""
 
 
 class Fleet:
@@ -25,12 +56,12 @@ class Fleet:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         with ExitStack() as held:
-            free = [held.enter_context(socket.socket()) for _ in range(3)]
+            free = [held.enter_context(socket.socket()) for _ in range(4)]
             for one in free:
                 one.bind(("127.0.0.1", 0))
-            self._control, self._api, self._agent = (one.getsockname()[1] for one in free)
+            self._control, self._api, self._agent, self.hub = (one.getsockname()[1] for one in free)
             self._engines = self._range(held)
-        self.api = f"http://127.0.0.1:{self._api}"
+        self.api = ""
 
     @staticmethod
     def _range(held: ExitStack) -> int:
@@ -43,6 +74,19 @@ class Fleet:
                 continue
             return first
         raise AssertionError("no free ports")
+
+    def lay_cable(self) -> None:
+        """Make the other host, and let the router be on it; after each boot it is."""
+        self.write(f"{UNITS}/{NETWORK}", CABLE)
+        self.write(f"{UNITS}/{ROUTER}.service.d/elsewhere.conf", IS_ELSEWHERE)
+        self.machine.do("systemctl", "daemon-reload")
+        self.machine.do("systemctl", "enable", "--now", NETWORK)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the machine, and the folder that it is in."""
+        file = self.machine.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
     def hand_out_tokens(self) -> None:
         """Put tokens where systemd looks for the units' credentials."""
@@ -59,22 +103,26 @@ class Fleet:
 
     def configure(self, *, start_router: bool = False, agent: str = "", more: str = "") -> None:
         """Write the configuration; `agent` is more of its table, `more` are more tables."""
+        router = HOST if start_router else ELSEWHERE
+        self.api = f"http://{router}:{self._api}"
         (self.machine.root / "etc/supervisord-cp/config.toml").write_text(
             f"""
 [central]
-control_listen = "127.0.0.1:{self._control}"
+control_listen = "{HOST}:{self._control}"
 tokens_file = "/run/credentials/{CENTRAL}.service/supervisord-cp.tokens"
 start_router = {str(start_router).lower()}
 settle_s = 1.0
 [router]
-api_listen = "127.0.0.1:{self._api}"
-central = "http://127.0.0.1:{self._control}"
+api_listen = "{router}:{self._api}"
+central = "http://{HOST}:{self._control}"
 token_file = "/run/credentials/{ROUTER}.service/supervisord-cp.agent-token"
 [agent]
 name = "node-a"
-central = "http://127.0.0.1:{self._control}"
+central = "http://{HOST}:{self._control}"
 token_file = "/run/credentials/{AGENT}.service/supervisord-cp.agent-token"
-listen = "127.0.0.1:{self._agent}"
+listen = "{HOST}:{self._agent}"
+tokens_file = "/run/credentials/{AGENT}.service/supervisord-cp.tokens"
+advertise = "{HOST}"
 backend = "systemd"
 device = "cpu"
 slots = {REPLICAS + 1}
@@ -92,23 +140,33 @@ args = {{ fake-itl-ms = 20.0 }}
 
     def systemctl(self, verb: str, *units: str) -> None:
         """Do something to units that has to succeed."""
-        self.machine.do("systemctl", verb, *units)
+        ended = self.machine.run("systemctl", verb, *units)
+        assert ended.returncode == 0, f"{ended.stderr}\n{self.machine.journal()}"
 
     def ask(self, *words: str) -> str:
         """A command of ours inside; its output."""
         return self.machine.do(PROGRAM, "--token-file", OPERATOR, *words)
 
+    def versions(self) -> dict[str, str]:
+        """What central and agent say that they are."""
+        nodes = {one["name"]: str(one["version"]) for one in self._told("nodes")}
+        return {"central": str(self._told("status")["central"]["version"]), **nodes}
+
     def instances(self) -> dict[str, dict[str, Any]]:
         """As central sees them, none while it cannot be asked."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._control}/api/v1/instances",
-            headers={"Authorization": f"Bearer {TOKENS['operator']}"},
-        )
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return {one["id"]: one for one in json.load(answer)}
+            return {one["id"]: one for one in self._told("instances")}
         except (OSError, urllib.error.URLError):
             return {}
+
+    def _told(self, what: str) -> Any:
+        """What central answers to an operator."""
+        request = urllib.request.Request(
+            f"http://{HOST}:{self._control}/api/v1/{what}",
+            headers={"Authorization": f"Bearer {TOKENS['operator']}"},
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
 
     def pids(self) -> dict[str, int]:
         """Main processes of the ready engines."""

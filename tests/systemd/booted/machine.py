@@ -12,16 +12,21 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import psutil
 
+from supervisord_cp.version import __version__
 from tests.shape.sources import ROOT
 from tests.systemd.booted.image import HOME, WHEELS, control_groups, execute, prepared_root
 
 PROGRAM: Final = f"{HOME}/bin/supervisord-cp"
+INSTALL: Final = (f"{HOME}/bin/pip", "install", "-q", "--no-index", "--no-deps", f"--find-links={WHEELS}")
+NEXT: Final = "99.0.0"
+"""A version that is newer than this one, and the same otherwise."""
 SOURCE: Final = "/src"
 NSPAWN: Final = (
     "systemd-nspawn",
@@ -52,6 +57,19 @@ def leave_the_hosts_network() -> None:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
+def renumber(wheel: Path, version: str) -> None:
+    """Put the same wheel with another version beside it."""
+    with (
+        zipfile.ZipFile(wheel) as ours,
+        zipfile.ZipFile(wheel.with_name(wheel.name.replace(__version__, version)), "w") as other,
+    ):
+        for name in ours.namelist():
+            content = ours.read(name)
+            if name.endswith(("/METADATA", "/RECORD", "/version.py")):
+                content = content.replace(__version__.encode(), version.encode())
+            other.writestr(name.replace(f"-{__version__}.", f"-{version}."), content)
+
+
 class Machine:
     """One copy of the root, which may be booted again and again."""
 
@@ -68,9 +86,13 @@ class Machine:
         execute("cp", "-a", "--reflink=auto", str(prepared_root()), str(self.root))
         wheels = self.root / WHEELS.lstrip("/")
         execute(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(ROOT))
-        [wheel] = [path.name for path in wheels.iterdir()]
-        pip = ("chroot", str(self.root), f"{HOME}/bin/pip")
-        execute(*pip, "install", "-q", "--no-index", "--no-deps", f"{WHEELS}/{wheel}")
+        [wheel] = wheels.iterdir()
+        renumber(wheel, NEXT)
+        execute("chroot", str(self.root), *INSTALL, f"supervisord-cp=={__version__}")
+
+    def upgrade(self) -> None:
+        """Install what stands for the next version."""
+        self.do(*INSTALL, f"supervisord-cp=={NEXT}")
 
     def boot(self) -> None:
         """Boot it and wait until it is up."""
