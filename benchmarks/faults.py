@@ -48,16 +48,14 @@ get `SPT_NOENV=1` and a mark in their environment, by which their processes are 
   is 120). Everything else is as each ships it.
 * *Orphans*: processes of an ended engine that live 5 s later. With a real vLLM each may hold its GPU's
   memory.
-* *Detected*: until the supervisor no longer calls the engine running (ours: ready). *Serves again*: until
-  a new engine answers. "Never" is within the time that was looked, 40 s.
-  circus looks when it is asked, so it always knows at once; it acts at its next check, every 5 s.
+* *Detected*: until the supervisor has noticed without being asked: its own log says so (ours: the agent's),
+  or it has started another engine. *Serves again*: until a new engine answers. "Never" is within the time
+  that was looked, 40 s; less than 0.1 s is not told apart.
 * *Well, but ended*: engines that were healthy and were ended or restarted.
 * *Reason known*: whether what the supervisor itself says of the end (its listing, its own log) names the
   cause. The engine's log does not count: all three keep that.
-* *Serves again* compares a start path, and the fake engine loads nothing. Ours begins after the old tree is
-  proven to be gone and its end is on record, with a keeper of its own; supervisord forks at once, beside what
-  is left of the old engine: a real one would find its GPU's memory in use. That is some 0.1 s of the minutes
-  that a model takes to load, and the one column in which supervisord can be ahead.
+* *Serves again* is without a model to load. Ours begins when the old tree is proven to be gone; the others
+  start beside what is left of the old engine, where a real one would find its GPU's memory in use.
 * When every process of ours is killed, keepers too, the next agent gives each engine another keeper, and no
   stream breaks. The others' engines go on there, unknown to their supervisor and in the way of the new ones.
 * supervisord and circus are made for any program; that they know nothing of loading, hanging or ports is
@@ -71,7 +69,7 @@ def cells(outcome: Outcome) -> list[str]:
     def seconds(value: float | None) -> str:
         if value is None:
             return "never" if outcome.watched_s is not None else ""
-        return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+        return "< 0.1 s" if value < 0.1 else f"{value:.1f} s"
 
     def count(value: int | None) -> str:
         return "" if value is None else str(value)

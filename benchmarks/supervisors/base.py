@@ -1,6 +1,7 @@
 """What is asked of each supervisor."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -76,6 +77,10 @@ class Supervisor(Protocol):
         """What it says of the engine's last end, in its listing or its own log; "" is nothing."""
         ...
 
+    def ends_told(self, engine: Engine) -> int:
+        """How often its own log says that the engine has ended or is ill."""
+        ...
+
     def upgrade(self) -> None:
         """End it as its service unit would, and start it again."""
         ...
@@ -118,6 +123,10 @@ class Daemon:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def count(self, pattern: str) -> int:
+        """Lines of its log in which this is found."""
+        return sum(bool(re.search(pattern, line)) for line in self.lines())
 
     def lines(self) -> list[str]:
         """Its log."""

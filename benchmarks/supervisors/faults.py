@@ -27,7 +27,7 @@ LOAD_S = 6.0
 STRANGER_S = 10.0
 FLEET = 3
 QUICK_S = 0.002
-"""Between two looks in the first second after a fault."""
+"""Between two looks at a log."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Outcome:
     orphans: int | None = None
     """Processes of an ended engine that live 5 s later."""
     detected_s: float | None = None
-    """Until the supervisor no longer calls it running (ready)."""
+    """Until the supervisor has noticed, unasked: its own log says so, or it has started another one."""
     served_s: float | None = None
     """Until a new engine answers."""
     beside: int = 0
@@ -65,6 +65,8 @@ class Stage:
     engines: list[Engine]
     trees: dict[str, set[Identity]] = field(default_factory=dict)
     mains: dict[str, int] = field(default_factory=dict)
+    ends_told: int = 0
+    """Of the first engine, before the fault."""
 
     @property
     def one(self) -> Engine:
@@ -83,6 +85,7 @@ class Stage:
             main = observe.main_of(tree)
             assert main is not None
             self.mains[engine.name] = main
+        self.ends_told = self.supervisor.ends_told(self.one)
 
     def main(self, engine: Engine) -> int:
         """The noted API server."""
@@ -133,23 +136,26 @@ def after(stage: Stage, cause: str, limit_s: float = GIVE_UP_S) -> Outcome:
     """Watch what becomes of the first engine after a fault that was made just now."""
     engine, supervisor = stage.one, stage.supervisor
     before, began, outcome = stage.main(engine), time.monotonic(), Outcome(watched_s=limit_s, faulty=True)
+    look_at = 0.0
     while (past := time.monotonic() - began) < limit_s:
-        if outcome.detected_s is None:
-            view = supervisor.look(engine)
-            past = time.monotonic() - began  # it is known when the answer is there
-            if not view.up or view.pid != before:
-                outcome.detected_s = past
-        if outcome.served_s is None and stage.serves(engine):
-            now = observe.members(engine.mark) - stage.trees[engine.name]
-            # a new one serves only where the old one does not any more
-            if now and observe.identity(before) not in stage.trees[engine.name]:
-                outcome.served_s = past
-                outcome.beside = len(stage.left(engine))
+        if outcome.detected_s is None and supervisor.ends_told(engine) > stage.ends_told:
+            outcome.detected_s = past
+            continue
+        if past < look_at:
+            time.sleep(QUICK_S)
+            continue
+        look_at = past + observe.POLL_S
+        now = observe.members(engine.mark) - stage.trees[engine.name] if outcome.served_s is None else set()
+        if outcome.detected_s is None and now:
+            outcome.detected_s = past
+        # a new one serves only where the old one does not any more
+        if now and observe.identity(before) not in stage.trees[engine.name] and stage.serves(engine):
+            outcome.served_s = past
+            outcome.beside = len(stage.left(engine))
         if outcome.orphans is None and past >= ORPHANS_AFTER_S and observe.identity(before) is None:
             outcome.orphans = len(stage.left(engine))
         if outcome.served_s is not None and outcome.orphans is not None:
             break
-        time.sleep(QUICK_S if outcome.detected_s is None and past < 1.0 else observe.POLL_S)
     if outcome.orphans is None:
         outcome.orphans = len(stage.left(engine)) if outcome.detected_s is not None else None
     _tell(stage, outcome, cause)

@@ -86,6 +86,9 @@ class Ours:
         said = (f"{name} {last[name]}" for name in ("cause", "signal", "code", "detail") if last.get(name))
         return ", ".join(said)
 
+    def ends_told(self, engine: Engine) -> int:
+        return self._agent.count(rf"instance.state {engine.name}-0: (crashed|degraded|stopping)")
+
     def upgrade(self) -> None:
         self._agent.terminate()
         self._central.terminate()

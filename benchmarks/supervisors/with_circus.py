@@ -79,6 +79,9 @@ class Circus:
         ends = [line for line in said if re.search(r"died|exit|reap|stopped|flapping|max retr", line)]
         return re.sub(r"^\S+ \S+ ", "", ends[-1]) if ends else ""
 
+    def ends_told(self, engine: Engine) -> int:
+        return self._daemon.count(rf"{engine.name}.*(died|exit|reap|stopped|flapping|max retr)")
+
     def upgrade(self) -> None:
         self._daemon.terminate()
         self._daemon.start()

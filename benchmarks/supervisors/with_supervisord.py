@@ -66,6 +66,9 @@ class Supervisord:
         ]
         return re.sub(r"^\S+ \S+ \w+ ", "", said[-1]) if said else ""
 
+    def ends_told(self, engine: Engine) -> int:
+        return self._daemon.count(rf"(exited|gave up|stopped): {engine.name}\b")
+
     def upgrade(self) -> None:
         self._daemon.terminate()
         self._daemon.start()

@@ -202,7 +202,9 @@ class RunningIncarnation:
         """Only an end that nobody asked for needs an explanation."""
         if asked and self._fault is None:
             return ev.Gone()
-        watcher = self._watcher
+        watcher, devices = self._watcher, self.notes.desired.devices
+        if self._seen:
+            await watcher.timeline.seen_since_now(devices)
         end = End(
             incarnation=self.process.record.incarnation,
             notes=self.notes,
@@ -213,7 +215,8 @@ class RunningIncarnation:
             why=self._fault_why,
             oom_kills=oom_kills,
             stacks=self._stacks,
-            gpus=watcher.timeline.of(self.notes.desired.devices) if self._seen else (),
+            xids=watcher.timeline.xids(devices) if self._seen else (),
+            gpus=watcher.timeline.of(devices) if self._seen else (),
         )
         try:
             async with asyncio.timeout(POST_MORTEM_S):

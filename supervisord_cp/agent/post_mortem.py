@@ -11,7 +11,7 @@ from supervisord_cp.agent.launch import RunNotes
 from supervisord_cp.agent.log_files import tail_text
 from supervisord_cp.engines.base import Engine
 from supervisord_cp.engines.environment import secrets_in
-from supervisord_cp.engines.exits import Diagnosis, diagnose, redact, with_oom_kills
+from supervisord_cp.engines.exits import Diagnosis, diagnose, redact, with_oom_kills, with_xids
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.capsule import Capsule, GpuSample
 from supervisord_cp.model.instance import ExitCause, Phase
@@ -37,6 +37,8 @@ class End:
     why: str = ""
     """What the agent said when it did."""
     oom_kills: int = 0
+    xids: tuple[str, ...] = ()
+    """What the driver has reported of its GPUs just before."""
     gpus: tuple[GpuSample, ...] = ()
     stacks: str = ""
 
@@ -53,7 +55,7 @@ class Coroner:
         """The verdict; its capsule is on disk, unless the disk does not take it. Never fails."""
         secrets = (*self._secrets, *secrets_in(end.notes.desired.spec.env), end.notes.api_key)
         text = redact(tail_text(Path(end.notes.log_path), TAIL), secrets)
-        found = self._verdict(engine, end, text)
+        found = with_xids(self._verdict(engine, end, text), end.xids)
         try:
             self._capsules.add(_capsule(end, found, text, redact(end.stacks, secrets)))
         except OSError as error:

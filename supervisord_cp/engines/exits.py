@@ -27,6 +27,17 @@ _QUIET: Final = frozenset({"DEBUG", "INFO", "WARNING"})
 _KILLED_BY: Final = frozenset(
     {Signals.SIGKILL, Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP, Signals.SIGQUIT}
 )
+_PERHAPS_THE_GPU: Final = frozenset(
+    {
+        ExitCause.GPU_FAULT,
+        ExitCause.COLLECTIVE_HANG,
+        ExitCause.STALLED,
+        ExitCause.ENGINE_DEAD,
+        ExitCause.START_TIMEOUT,
+        ExitCause.UNKNOWN,
+    }
+)
+"""What an engine dies of when its GPU fails under it. Somebody's SIGKILL is not among them."""
 _STOPPED: Final = re.compile(r"\[shutdown\] API server: shutdown triggered|Received SIG(?:TERM|INT)")
 """A clean end by a signal that vLLM catches; it exits with 0 then, too."""
 
@@ -162,6 +173,17 @@ def with_oom_kills(found: Diagnosis, kills: int) -> Diagnosis:
     processes = "1 process" if kills == 1 else f"{kills} processes"
     evidence = f"the kernel's OOM killer ended {processes} of this host just before"
     return Diagnosis(cause=ExitCause.HOST_MEMORY, evidence=evidence)
+
+
+def with_xids(found: Diagnosis, xids: tuple[str, ...]) -> Diagnosis:
+    """What the end means when the driver has reported errors (in words) of the engine's GPUs just before.
+
+    What the log says of one is kept: it names the call that failed.
+    """
+    if not xids or found.cause not in _PERHAPS_THE_GPU:
+        return found
+    evidence = "; ".join(filter(None, (*xids, found.evidence)))[:MAX_EVIDENCE]
+    return Diagnosis(cause=ExitCause.GPU_FAULT, evidence=evidence)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -28,7 +28,7 @@ from supervisord_cp.agent.gpu_timeline import KEPT_S, GpuTimeline
 from supervisord_cp.clock import ManualClock
 from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, InstanceId
 from supervisord_cp.model.capsule import Capsule
-from supervisord_cp.model.gpu import Gpu
+from supervisord_cp.model.gpu import Gpu, GpuSigns
 from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.model.launch import EngineKind, RunState
 from supervisord_cp.ports.gpu import GpuReading
@@ -61,6 +61,39 @@ async def crashed(parts: Parts, status: ExitStatus) -> dict:
     parts.backend.processes[A.id].end(status)
     await until(lambda: len(parts.backend.requests) == 2, what="started again")
     return json.loads("".join([piece async for piece in read_capsule(parts.capsules, A.id)]))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("xid", "cause", "expected"),
+    [
+        (79, ExitCause.ENGINE_DEAD, ExitCause.GPU_FAULT),
+        (48, ExitCause.STALLED, ExitCause.GPU_FAULT),
+        (31, ExitCause.UNKNOWN, ExitCause.GPU_FAULT),
+        (43, ExitCause.ENGINE_DEAD, ExitCause.ENGINE_DEAD),  # reports such an end, whatever its cause
+        (79, ExitCause.CONFIGURATION, ExitCause.CONFIGURATION),
+        (79, ExitCause.KILLED, ExitCause.KILLED),
+    ],
+)
+async def test_an_xid_of_its_gpu_explains_the_end(
+    tmp_path: Path, xid: int, cause: ExitCause, expected: ExitCause
+) -> None:
+    gpu = Gpu(uuid=DeviceId("slot-0"), index=3, signs=GpuSigns(xids={63: 2}))
+    other = replace(gpu, uuid=DeviceId("slot-1"), index=1, signs=GpuSigns())
+    gpus = FixedGpus(GpuReading(gpus=(gpu, other)))
+    with assembled(tmp_path, gpu=gpus) as parts:
+        parts.engine.cause = cause
+        parts.take(A)
+        await until(lambda: parts.state_of("chat-0") is InstanceState.READY, what="ready")
+        parts.timeline.sample()
+        seen = replace(gpu, signs=GpuSigns(xids={63: 2, xid: 1}))
+        gpus.reading = GpuReading(gpus=(seen, replace(other, signs=GpuSigns(xids={95: 1}))))
+        parts.backend.processes[A.id].end(ExitStatus(code=1))
+        await until(lambda: parts.roster.instances[A.id].status().restarts == 1, what="its end")
+        last = parts.roster.instances[A.id].status().last_exit
+        assert last is not None
+        assert last.cause is expected
+        assert (f"Xid {xid} on GPU 3: " in last.detail) == (expected is ExitCause.GPU_FAULT)
 
 
 @pytest.mark.asyncio

@@ -24,6 +24,12 @@ def meaning_of(xid: int) -> XidMeaning:
     return _MEANINGS.get(xid, _UNKNOWN)
 
 
+def ends_engines(xid: int) -> bool:
+    """Whether it explains the end of an engine that used the GPU. Some only report such an end (43, 45)."""
+    return meaning_of(xid).health is not GpuHealth.HEALTHY or xid in _ENDS_APPLICATIONS
+
+
+_ENDS_APPLICATIONS: Final = frozenset({11, 13, 25, 31, 32, 68, 69, 80})
 _UNKNOWN: Final = XidMeaning(words="not in our table", health=GpuHealth.SUSPECT)
 
 _HEALTHY: Final[Mapping[int, str]] = {
