@@ -15,7 +15,7 @@ from supervisord_cp.model.base import DeploymentName, InstanceId
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind
 from supervisord_cp.model.scaling import Behavior, ScaleBounds, ScaleLimits, ScaleView, ShrinkCheck
-from supervisord_cp.model.signal import ReplicaPhase, ReplicaView, SignalName, measured
+from supervisord_cp.model.signal import ReplicaPhase, ReplicaView, SignalName, SignalSource, measured
 
 UNBOUNDED: Final = 1_000_000
 _SERVING: Final = (InstanceState.READY, InstanceState.UNKNOWN, InstanceState.UNLISTED)
@@ -99,6 +99,7 @@ def scale_view(
     kept: int | None = None,
     now_s: float,
     start_s: float | None,
+    taken_in: float | None = None,
 ) -> ScaleView:
     """The view of one deployment at its own time `now_s`.
 
@@ -111,6 +112,12 @@ def scale_view(
     replicas = tuple(_replica(a, known, signals) for a in mine)
     counting = [r for r in replicas if r.phase is not ReplicaPhase.DRAINING]
     ready = sum(r.phase is ReplicaPhase.READY for r in counting)
+    measures = signals.deployment(
+        name, known.routers, [r.signals for r in counting if r.phase is ReplicaPhase.READY], known.now
+    )
+    measures[SignalName.PREFILL_CAPACITY] = measured(
+        taken_in, source=SignalSource.AGENT, detail="no request has waited yet"
+    )
     return ScaleView(
         deployment=name,
         configured=configured(deployment),
@@ -122,12 +129,7 @@ def scale_view(
         starting=len(counting) - ready,
         draining=len(replicas) - len(counting),
         replicas=replicas,
-        signals=signals.deployment(
-            name,
-            known.routers,
-            [r.signals for r in counting if r.phase is ReplicaPhase.READY],
-            known.now,
-        ),
+        signals=measures,
         queries={query: total(result, known.now) for query, result in known.results.items()},
         tolerance=Behavior().tolerance if scale is None else behavior_of(scale).tolerance,
         max_concurrency=deployment.max_concurrency,

@@ -35,6 +35,8 @@ from supervisord_cp.policy.scaling import cannot_tell
 
 UNPLACED_FOR_S: Final = 3.0
 """Agents that are just connecting are not worth an event."""
+SWEEP_S: Final = 60.0
+"""How often counters of engines and routers that are gone are forgotten."""
 FIXED: Final = (PolicyUse(use="fixed"),)
 
 
@@ -54,6 +56,7 @@ class Scaling:
         self._bound: dict[DeploymentName, tuple[tuple[PolicyUse, ...], list[Scaler]]] = {}
         self._unplaced_since: dict[DeploymentName, float] = {}
         self._said: dict[DeploymentName, Reason] = {}
+        self._swept_s = 0.0
         self._starting: dict[InstanceId, float] = {}
 
     def use_policies(self, known: Mapping[str, PolicySpec]) -> None:
@@ -94,6 +97,7 @@ class Scaling:
                 kept=self._states.wanted(name),
                 now_s=self._states.time(name, known.now),
                 start_s=self._states.start_s(name),
+                taken_in=state.history.taken_in,
             )
             limits = limits_of(deployment, memory.overrides.get(name), budget, view)
             record, state = step(view, self._scalers(deployment), limits, state)
@@ -108,6 +112,9 @@ class Scaling:
             if name not in memory.holds:
                 wanted.append(_wanted(deployment, decision.wanted, specs[name]))
         self._states.keep_only(set(specs))
+        if known.now - self._swept_s >= SWEEP_S:
+            self._swept_s = known.now
+            self.signals.forget(known.routers, (status.incarnation for _, status in known.statuses.values()))
         return wanted
 
     def _scalers(self, deployment: DeploymentConfig) -> Sequence[Scaler]:

@@ -1,18 +1,21 @@
 """What scalers are told: routers' demand first, engines' own figures second, each with its age and source."""
 
 import collections
+import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from supervisord_cp.central.fleet import NodeView
 from supervisord_cp.central.routers import RouterView
 from supervisord_cp.model.base import DeploymentName, Incarnation, Value
-from supervisord_cp.model.instance import InstanceStatus
+from supervisord_cp.model.instance import EngineLoad, InstanceStatus
 from supervisord_cp.model.router import DeploymentDemand, RouterReport
 from supervisord_cp.model.signal import MISSING, Signal, SignalName, SignalSource, measured, together
 
 RATE_WINDOW_S: Final = 10.0
 """Arrivals are counted over this time."""
+LATENCY_WINDOW_S: Final = 60.0
+"""Latencies are averaged over this time."""
 ROUTER_STALE_S: Final = 5.0
 ROUTER_FORGOTTEN_S: Final = 60.0
 """A router that has been gone for this long no longer makes the demand unknown."""
@@ -35,6 +38,8 @@ class _Rate:
     def add(self, at: float, value: float) -> None:
         if self._counts and value < self._counts[-1].value:
             self._counts.clear()
+        if self._counts and at <= self._counts[-1].at:
+            return
         self._counts.append(_Count(at=at, value=value))
         while len(self._counts) > 2 and at - self._counts[1].at >= self._window_s:
             self._counts.popleft()
@@ -59,6 +64,11 @@ class Signals:
         self._prompt: dict[tuple[str, DeploymentName], _Rate] = {}
         self._generated: dict[Incarnation, _Rate] = {}
         self._preempted: dict[Incarnation, _Rate] = {}
+        self._seen: dict[Incarnation, EngineLoad] = {}
+        """What was last added to the sums of its deployment."""
+        self._sums: dict[DeploymentName, dict[str, float]] = {}
+        self._summed_at: dict[DeploymentName, float] = {}
+        self._sum_rates: dict[tuple[DeploymentName, str], _Rate] = {}
 
     # what is counted
 
@@ -76,6 +86,7 @@ class Signals:
             if load is None or not status.incarnation:
                 continue
             at = now - load.age_ms / 1000
+            self._add_up(status, load, at)
             for rates, total in (
                 (self._generated, load.generation_tokens_total),
                 (self._preempted, load.preemptions_total),
@@ -83,12 +94,27 @@ class Signals:
                 if total is not None:
                     rates.setdefault(status.incarnation, _Rate(RATE_WINDOW_S)).add(at, total)
 
+    def _add_up(self, status: InstanceStatus, load: EngineLoad, at: float) -> None:
+        """Add what an engine's counters grew by to its deployment's; one that falls has begun anew."""
+        before = self._seen.get(status.incarnation)
+        self._seen[status.incarnation] = load
+        if before is None:
+            return
+        self._summed_at[status.deployment] = at
+        sums = self._sums.setdefault(status.deployment, dict.fromkeys(_COUNTERS, 0.0))
+        for field in _COUNTERS:
+            old, new = getattr(before, field), getattr(load, field)
+            if old is not None and new is not None:
+                sums[field] += new - old if new >= old else new
+
     def forget(self, routers: Iterable[str], incarnations: Iterable[Incarnation]) -> None:
         """Keep only what still exists."""
         names, alive = set(routers), set(incarnations)
         for by_router in (self._arrivals, self._prompt):
             for key in [k for k in by_router if k[0] not in names]:
                 del by_router[key]
+        for incarnation in [i for i in self._seen if i not in alive]:
+            del self._seen[incarnation]
         for by_incarnation in (self._generated, self._preempted):
             for incarnation in [i for i in by_incarnation if i not in alive]:
                 del by_incarnation[incarnation]
@@ -112,8 +138,30 @@ class Signals:
             SignalName.PREEMPTIONS_PER_S,
         ):
             out[signal] = together(*(r.get(signal, MISSING) for r in serving))
-        out[SignalName.KV_CACHE_USAGE] = _mean([r.get(SignalName.KV_CACHE_USAGE, MISSING) for r in serving])
-        return out
+        for signal in (SignalName.KV_CACHE_USAGE, SignalName.GPU_UTILIZATION):
+            out[signal] = _mean([r.get(signal, MISSING) for r in serving])
+        return out | self._of_engines(name, out[SignalName.RUNNING], now)
+
+    def _of_engines(self, name: DeploymentName, heard: Signal, now: float) -> dict[str, Signal]:
+        """What engines' counters say together; known while all of them are heard."""
+        rates = {field: self._sum_rate(name, field, now) for field in _COUNTERS}
+        if not heard.known:
+            return dict.fromkeys(
+                (SignalName.PREFILL_TOKENS_PER_S, SignalName.TTFT_S, SignalName.ITL_S), heard
+            )
+        return {
+            SignalName.PREFILL_TOKENS_PER_S: rates["prompt_tokens_total"],
+            SignalName.TTFT_S: _ratio(rates["ttft_total_s"], rates["ttft_count"], heard),
+            SignalName.ITL_S: _ratio(rates["itl_total_s"], rates["itl_count"], heard),
+        }
+
+    def _sum_rate(self, name: DeploymentName, field: str, now: float) -> Signal:
+        sums = self._sums.get(name)
+        if sums is None:
+            return measured(None, source=SignalSource.AGENT, detail="no engine has reported twice")
+        rate = self._sum_rates.setdefault((name, field), _Rate(_COUNTERS[field]))
+        rate.add(self._summed_at[name], sums[field])
+        return rate.signal(now, SignalSource.AGENT, ROUTER_STALE_S)
 
     def _demand(
         self, name: DeploymentName, routers: Mapping[str, RouterView], now: float
@@ -149,6 +197,8 @@ class Signals:
             SignalName.WAITING: measured(load.waiting, source=SignalSource.AGENT, age_s=age),
             SignalName.KV_CACHE_USAGE: measured(load.kv_cache_usage, source=SignalSource.AGENT, age_s=age),
         }
+        if (busy := _utilization(status, view, now)) is not None:
+            out[SignalName.GPU_UTILIZATION] = busy
         for signal, rates in (
             (SignalName.GENERATION_TOKENS_PER_S, self._generated),
             (SignalName.PREEMPTIONS_PER_S, self._preempted),
@@ -159,6 +209,14 @@ class Signals:
         return out
 
 
+_COUNTERS: Final[Mapping[str, float]] = {
+    "prompt_tokens_total": RATE_WINDOW_S,
+    "ttft_total_s": LATENCY_WINDOW_S,
+    "ttft_count": LATENCY_WINDOW_S,
+    "itl_total_s": LATENCY_WINDOW_S,
+    "itl_count": LATENCY_WINDOW_S,
+}
+"""Counters of engines that are added up, with the time over which their rates are taken."""
 _DEMAND_FIELDS: Final[Mapping[SignalName, str]] = {
     SignalName.QUEUED: "queued",
     SignalName.QUEUED_TOKENS: "queued_tokens",
@@ -187,3 +245,21 @@ def _mean(parts: list[Signal]) -> Signal:
     if not total.known:
         return total
     return measured(total.value / len(parts), source=total.source, age_s=total.age_s, window_s=total.window_s)
+
+
+def _ratio(total: Signal, count: Signal, heard: Signal) -> Signal:
+    """A mean; without anything to count it is no number, as a ratio without traffic is."""
+    if not total.known or not count.known:
+        return count if total.known else total
+    value = total.value / count.value if count.value > 0 else math.nan
+    return measured(value, source=SignalSource.AGENT, age_s=heard.age_s, window_s=count.window_s)
+
+
+def _utilization(status: InstanceStatus, view: NodeView, now: float) -> Signal | None:
+    """The mean of an instance's GPUs; None where nothing measures it."""
+    mine = [g for g in view.gpus if g.utilization is not None and g.uuid in status.devices]
+    if not mine:
+        return None
+    age = max(gpu.age_ms for gpu in mine) / 1000 + (view.age_s(now) or 0.0)
+    mean = sum(gpu.utilization or 0.0 for gpu in mine) / len(mine)
+    return measured(mean, source=SignalSource.AGENT, age_s=age)

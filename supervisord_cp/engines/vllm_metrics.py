@@ -14,6 +14,9 @@ KV_CACHE_USAGE: Final = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"
 PROMPT_TOKENS: Final = ("vllm:prompt_tokens_total",)
 GENERATION_TOKENS: Final = ("vllm:generation_tokens_total",)
 ITERATIONS: Final = ("vllm:iteration_tokens_total_count",)
+TTFT: Final = ("vllm:time_to_first_token_seconds",)
+ITL: Final = ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds")
+WAITING_BY_REASON: Final = "vllm:num_requests_waiting_by_reason"
 SLEEP_STATE: Final = "vllm:engine_sleep_state"
 PREEMPTIONS: Final = ("vllm:num_preemptions_total",)
 
@@ -28,12 +31,16 @@ def read_load(page: str) -> EngineLoad:
     asleep = _asleep(page)
     return EngineLoad(
         running=_count(_series(page, RUNNING)),
-        waiting=_count(_series(page, WAITING)),
+        waiting=_waiting(page),
         kv_cache_usage=_mean(_series(page, KV_CACHE_USAGE)),
         prompt_tokens_total=_sum(_series(page, PROMPT_TOKENS)),
         generation_tokens_total=_sum(_series(page, GENERATION_TOKENS)),
         preemptions_total=_sum(_series(page, PREEMPTIONS)),
         iterations_total=_sum(_series(page, ITERATIONS)),
+        ttft_total_s=_sum(_series(page, TTFT, "_sum")),
+        ttft_count=_sum(_series(page, TTFT, "_count")),
+        itl_total_s=_sum(_series(page, ITL, "_sum")),
+        itl_count=_sum(_series(page, ITL, "_count")),
         asleep=asleep,
         ranks=_ranks(page, asleep),
     )
@@ -65,9 +72,16 @@ def _asleep(page: str) -> bool | None:
     return any(value == 0.0 for value in awake) if awake else None
 
 
-def _series(page: str, names: tuple[str, ...]) -> list[float]:
+def _waiting(page: str) -> int | None:
+    """Requests that wait for room. Those that are deferred for another cause wait with any number of
+    replicas; where they are told apart, they do not count."""
+    told = [value for labels, value in samples(page, WAITING_BY_REASON) if labels.get("reason") == "capacity"]
+    return _count(told or _series(page, WAITING))
+
+
+def _series(page: str, names: tuple[str, ...], suffix: str = "") -> list[float]:
     for name in names:
-        if found := values(page, name):
+        if found := values(page, name + suffix):
             return found
     return []
 

@@ -102,6 +102,12 @@ class EngineLoad(Value, frozen=True, kw_only=True):
     preemptions_total: float | None = None
     iterations_total: float | None = None
     """Steps of the engine."""
+    ttft_total_s: float | None = None
+    """Times to first token, summed, of so many requests:"""
+    ttft_count: float | None = None
+    itl_total_s: float | None = None
+    """Times between two tokens, summed, of so many tokens:"""
+    itl_count: float | None = None
     asleep: bool | None = None
     age_ms: int = 0
     ranks: "tuple[EngineLoad, ...]" = ()

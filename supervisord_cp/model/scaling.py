@@ -220,6 +220,8 @@ class ScaleHistory(Value, frozen=True, kw_only=True):
     """One for each number, with the latest time."""
     events: tuple[ScaleEvent, ...] = ()
     carried: Carried | None = None
+    taken_in: float | None = None
+    """Prompt tokens per second that one replica was seen to take in while requests waited."""
     idle_since_s: float | None = None
     woken: bool = False
     """Ordered at zero because requests waited, and nothing was ready since."""

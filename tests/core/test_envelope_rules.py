@@ -1,5 +1,7 @@
 """What the envelope adds to HPA's behaviour: zero, waking, what is starting, checks, bounds of policies."""
 
+import math
+
 import pytest
 from msgspec.structs import replace
 
@@ -458,3 +460,34 @@ def test_too_many_events_become_fewer_and_still_count() -> None:
     assert after.events[0] == ScaleEvent(change=2, at_s=START + 1)
     assert sum(event.change for event in after.events) == MOST_EVENTS - 2
     assert changed(history, 0, START) == history
+
+
+# what a replica takes in while requests wait
+
+
+@pytest.mark.parametrize(
+    ("signals", "ready", "before", "after"),
+    [
+        (demand(queued=5) | {"prefill_tokens_per_s": signal(3000.0)}, 2, None, 1500.0),
+        (demand() | {"waiting": signal(4.0), "prefill_tokens_per_s": signal(3000.0)}, 2, None, 1500.0),
+        (demand(queued=5) | {"prefill_tokens_per_s": signal(3000.0)}, 2, 1500.0, 1500.0),
+        (demand(queued=5) | {"prefill_tokens_per_s": signal(3000.0)}, 0, 900.0, 900.0),
+        (demand(queued=0) | {"prefill_tokens_per_s": signal(3000.0)}, 2, 900.0, 900.0),
+        (demand(queued=5) | {"prefill_tokens_per_s": signal(0.0)}, 2, 900.0, 900.0),
+        (demand(queued=5) | {"prefill_tokens_per_s": signal(None)}, 2, 900.0, 900.0),
+        (demand(queued=5) | {"prefill_tokens_per_s": signal(3000.0, age=60)}, 2, None, None),
+    ],
+)
+def test_prefill_capacity_is_learned_while_requests_wait(signals, ready, before, after) -> None:
+    past = ScaleHistory(taken_in=before, last_s=START - 1.0)
+    seen = view(wanted=2, ready=ready, starting=2 - ready, signals=signals)
+    assert decide(seen, [proposal(2)], LIMITS, past)[1].taken_in == after
+    assert decide(seen, [proposal(2)], ScaleLimits(), past)[1].taken_in == after
+
+
+def test_prefill_capacity_follows_slowly() -> None:
+    past = ScaleHistory(taken_in=1000.0, last_s=START - 60.0)
+    signals = demand(queued=5) | {"prefill_tokens_per_s": signal(4000.0)}
+    seen = view(wanted=2, ready=2, signals=signals)
+    after = decide(seen, [proposal(2)], LIMITS, past)[1].taken_in
+    assert after == pytest.approx(1000 + (1 - math.exp(-1)) * 1000)

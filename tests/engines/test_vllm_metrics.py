@@ -16,6 +16,10 @@ def test_a_real_page() -> None:
         generation_tokens_total=120.0,
         preemptions_total=0.0,
         iterations_total=120.0,
+        ttft_total_s=pytest.approx(0.0423, abs=1e-4),
+        ttft_count=3.0,
+        itl_total_s=pytest.approx(0.3271, abs=1e-4),
+        itl_count=117.0,
         asleep=False,
     )
 
@@ -85,3 +89,66 @@ def test_each_rank_of_data_parallelism_is_told_apart() -> None:
     assert (first.running, first.iterations_total, first.prompt_tokens_total) == (0, 10.0, 20.0)
     assert (second.running, second.iterations_total, second.generation_tokens_total) == (1, 11.0, None)
     assert read_load(recorded("metrics-0.32.txt")).ranks == ()
+
+
+# What releases expose: (release, KV cache, time between tokens, requests that wait told by reason).
+RELEASES = [
+    ("0.9.2", ("gpu_cache_usage_perc", "kv_cache_usage_perc"), ("time_per_output_token_seconds",), False),
+    (
+        "0.10.2",
+        ("gpu_cache_usage_perc", "kv_cache_usage_perc"),
+        ("time_per_output_token_seconds", "inter_token_latency_seconds"),
+        False,
+    ),
+    (
+        "0.11.2",
+        ("gpu_cache_usage_perc", "kv_cache_usage_perc"),
+        ("time_per_output_token_seconds", "inter_token_latency_seconds"),
+        False,
+    ),
+    (
+        "0.14.1",
+        ("kv_cache_usage_perc",),
+        ("time_per_output_token_seconds", "inter_token_latency_seconds"),
+        False,
+    ),
+    ("0.19.1", ("kv_cache_usage_perc",), ("inter_token_latency_seconds",), False),
+    ("0.22.1", ("kv_cache_usage_perc",), ("inter_token_latency_seconds",), True),
+    ("0.33.0", ("kv_cache_usage_perc",), ("inter_token_latency_seconds",), True),
+]
+
+
+@pytest.mark.parametrize(("release", "cache", "between", "by_reason"), RELEASES)
+def test_every_release_says_the_same(release, cache, between, by_reason) -> None:
+    labels = '{engine="0",model_name="m"}'
+    lines = [
+        f"vllm:num_requests_running{labels} 3.0",
+        f"vllm:num_requests_waiting{labels} 7.0",
+        f"vllm:prompt_tokens_total{labels} 1000.0",
+        f"vllm:generation_tokens_total{labels} 500.0",
+        f"vllm:num_preemptions_total{labels} 2.0",
+        f"vllm:time_to_first_token_seconds_bucket{labels} 5.0",
+        f"vllm:time_to_first_token_seconds_sum{labels} 4.5",
+        f"vllm:time_to_first_token_seconds_count{labels} 5.0",
+        *(f"vllm:{name}{labels} 0.25" for name in cache),
+        *(f"vllm:{name}_sum{labels} 10.0" for name in between),
+        *(f"vllm:{name}_count{labels} 495.0" for name in between),
+    ]
+    if by_reason:
+        for reason, value in (("capacity", 5.0), ("deferred", 2.0)):
+            lines.append(
+                f'vllm:num_requests_waiting_by_reason{{engine="0",model_name="m",reason="{reason}"}} {value}'
+            )
+    load = read_load("\n".join(lines) + "\n")
+    assert load == EngineLoad(
+        running=3,
+        waiting=5 if by_reason else 7,
+        kv_cache_usage=0.25,
+        prompt_tokens_total=1000.0,
+        generation_tokens_total=500.0,
+        preemptions_total=2.0,
+        ttft_total_s=4.5,
+        ttft_count=5.0,
+        itl_total_s=10.0,
+        itl_count=495.0,
+    ), release

@@ -39,6 +39,7 @@ def continued(history: ScaleHistory, view: ScaleView, behavior: Behavior) -> Sca
         recommendations=kept or (Recommendation(replicas=view.current, at_s=now),),
         events=tuple(e for e in history.events if now - e.at_s < period),
         carried=_carried(history, view),
+        taken_in=_taken_in(history, view),
         idle_since_s=idle_since(history, view),
         woken=history.woken and view.ready == 0 and view.current > 0,
         last_s=now,
@@ -47,7 +48,12 @@ def continued(history: ScaleHistory, view: ScaleView, behavior: Behavior) -> Sca
 
 def untouched(history: ScaleHistory, view: ScaleView) -> ScaleHistory:
     """The history after a step that no measurement decided: the windows start anew after it."""
-    return ScaleHistory(carried=history.carried, idle_since_s=idle_since(history, view), last_s=view.now_s)
+    return ScaleHistory(
+        carried=history.carried,
+        taken_in=_taken_in(history, view),
+        idle_since_s=idle_since(history, view),
+        last_s=view.now_s,
+    )
 
 
 def woken(history: ScaleHistory, view: ScaleView, replicas: int) -> ScaleHistory:
@@ -99,9 +105,28 @@ def _carried(history: ScaleHistory, view: ScaleView) -> Carried | None:
     now = value / view.ready
     if history.carried is None or history.carried.signal != name or history.last_s is None:
         return Carried(signal=name, per_replica=now)
-    weight = -math.expm1((history.last_s - view.now_s) / CARRIED_OVER_S)
     before = history.carried.per_replica
-    return Carried(signal=name, per_replica=before + weight * (now - before))
+    return Carried(signal=name, per_replica=before + _weight(history, view) * (now - before))
+
+
+def _taken_in(history: ScaleHistory, view: ScaleView) -> float | None:
+    """What a replica takes in, averaged over the time in which requests waited: more it could not."""
+    taken = view.signal(SignalName.PREFILL_TOKENS_PER_S)
+    waiting = [view.signal(name) for name in (SignalName.QUEUED, SignalName.WAITING)]
+    busy = any(signal.known and signal.value > 0 for signal in waiting)
+    if not busy or not taken.known or taken.value <= 0 or view.ready == 0:
+        return history.taken_in
+    now, before = taken.value / view.ready, history.taken_in
+    if before is None or history.last_s is None:
+        return now
+    return before + _weight(history, view) * (now - before)
+
+
+def _weight(history: ScaleHistory, view: ScaleView) -> float:
+    """How much the newest value counts in an average over `CARRIED_OVER_S`."""
+    if history.last_s is None:
+        return 1.0
+    return -math.expm1(min(0.0, history.last_s - view.now_s) / CARRIED_OVER_S)
 
 
 def idle_since(history: ScaleHistory, view: ScaleView) -> float | None:
