@@ -22,7 +22,7 @@ from supervisord_cp.model.signal import (
     measured,
     together,
 )
-from supervisord_cp.policy.context import Context, QueueContext
+from supervisord_cp.policy.context import Context, Pace, QueueContext
 from supervisord_cp.policy.declare import (
     API_VERSION,
     PolicyKind,
@@ -64,6 +64,7 @@ __all__ = [
     "NodeName",
     "NodeRoom",
     "Outcome",
+    "Pace",
     "Picker",
     "PlaceView",
     "Placer",

@@ -23,6 +23,18 @@ class QueryResults(Value, frozen=True, kw_only=True):
 NO_RESULTS: Final = QueryResults()
 
 
+class Pace(Value, frozen=True, kw_only=True):
+    """How fast a deployment's instances are, as its streams have shown; None: none has yet."""
+
+    prompt_token_s: float | None = None
+    """Seconds for each token of a prompt, from dispatch to the first token of the answer."""
+    answer_token_s: float | None = None
+    """Seconds for each further token of the answer."""
+
+
+UNKNOWN_PACE: Final = Pace()
+
+
 class Context(Value, Generic[Params], frozen=True, kw_only=True):
     """What every policy of the request path is given."""
 
@@ -39,12 +51,26 @@ class Context(Value, Generic[Params], frozen=True, kw_only=True):
     node: str = ""
     """Where the router runs."""
     zone: str = ""
+    pace: Pace = UNKNOWN_PACE
+    """To be used with `first_token_s` and `answer_s`."""
     queries: QueryResults = NO_RESULTS
     """To be read with `query`."""
 
     def expected_s(self, tokens: float) -> float:
-        """How long an instance will take for a request of so many tokens."""
+        """How long an instance will take for a request of so many tokens, whatever they are."""
         return self.request_s * tokens / max(1.0, self.request_tokens)
+
+    def first_token_s(self, prompt_tokens: float) -> float:
+        """How long an instance will take from dispatch to the first token."""
+        each = self.pace.prompt_token_s
+        return self.expected_s(prompt_tokens) if each is None else each * prompt_tokens
+
+    def answer_s(self, prompt_tokens: float, decode_tokens: float) -> float:
+        """How long an instance will take from dispatch to the last token."""
+        each = self.pace.answer_token_s
+        if each is None:
+            return self.expected_s(prompt_tokens + decode_tokens)
+        return self.first_token_s(prompt_tokens) + each * decode_tokens
 
     def query(self, name: str, candidate: Candidate | None = None) -> Signal:
         """A named PromQL result with its age: all series summed, or those with the candidate's `instance_id`.

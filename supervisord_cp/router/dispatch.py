@@ -389,4 +389,11 @@ class Dispatcher:
         work = flow.lane.work
         work.learn(body_bytes=flow.body_bytes, usage=usage, choices=flow.choices)
         work.learn_duration(now - flow.dispatched_at)
+        if flow.events > 1 and flow.choices == 1 and flow.first_byte_at:
+            work.learn_pace(
+                prompt_tokens=flow.prompt_tokens,
+                first_s=flow.first_byte_at - flow.dispatched_at,
+                answer_tokens=usage.completion_tokens,
+                rest_s=now - flow.first_byte_at,
+            )
         return usage

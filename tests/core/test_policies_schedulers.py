@@ -12,6 +12,7 @@ from supervisord_cp.builtin.schedulers.fifo import fifo
 from supervisord_cp.builtin.schedulers.priority import PriorityParams, priority
 from supervisord_cp.builtin.schedulers.slo_aware import SloAware, SloParams
 from supervisord_cp.model.request import Candidate, RequestPriority
+from supervisord_cp.policy.context import Pace
 from supervisord_cp.policy.scheduling import WaitingRequest
 from supervisord_cp.policy.testing import candidate, queue_context, waiting
 
@@ -74,8 +75,8 @@ def order(scheduler: Any, requests: dict[str, WaitingRequest], **fields: Any) ->
 def test_least_slack_goes_first() -> None:
     requests = {
         "much time": waiting(arrived=90.0, deadline_ms=60_000),
-        "little time": waiting(arrived=95.0, deadline_ms=8_000),
-        "as little, and more work": waiting(arrived=95.0, deadline_ms=8_000, decode_tokens=300),
+        "little time": waiting(arrived=95.0, deadline_ms=9_500),
+        "as little, and more work": waiting(arrived=95.0, deadline_ms=9_500, decode_tokens=300),
         "no deadline": waiting(arrived=80.0),
     }
     assert order(SloAware(SloParams(default_s=30.0)), requests) == [
@@ -94,6 +95,30 @@ def test_without_a_deadline_the_deployments_objective_counts() -> None:
     scheduler = SloAware(SloParams(default_s=30.0))
     assert order(scheduler, requests) == ["deadline", "objective"]
     assert order(scheduler, requests, slo_ttft_s=2.0) == ["objective", "deadline"]
+
+
+def test_what_is_too_late_goes_behind_those_that_are_not_and_does_not_wait_for_ever() -> None:
+    scheduler = SloAware(SloParams(default_s=30.0))
+    late, fresh = waiting(arrived=95.0), waiting(arrived=99.5)
+    assert order(scheduler, {"late": late, "fresh": fresh}, slo_ttft_s=3.0) == ["fresh", "late"]
+    assert order(scheduler, {"late": late, "fresh": fresh}, slo_ttft_s=3.0, now=130.0) == ["late", "fresh"]
+    much_later = waiting(arrived=125.0)
+    assert order(scheduler, {"late": late, "later": much_later}, slo_ttft_s=3.0, now=125.0) == [
+        "late",
+        "later",
+    ]
+
+
+def test_times_are_those_that_streams_have_shown() -> None:
+    pace = Pace(prompt_token_s=0.001, answer_token_s=0.05)
+    short, long = (
+        waiting(arrived=100.0, prompt_tokens=1000, deadline_ms=4_000, decode_tokens=tokens)
+        for tokens in (10, 100)
+    )
+    scheduler = SloAware(SloParams())
+    assert scheduler(short, context(pace=pace)) == pytest.approx(104.0 - 1.0 - 0.5)
+    assert scheduler.hopeless(long, context(pace=pace))
+    assert not scheduler.hopeless(short, context(pace=pace))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +166,8 @@ OWNED = candidate(3, limit=4)
         (waiting(arrived=97.0), [DEAR, CHEAP_FULL, WIDE], [CHEAP_FULL, WIDE]),
         (waiting(arrived=97.0), [DEAR_FULL, CHEAP_FULL], [CHEAP_FULL, DEAR_FULL]),
         (waiting(arrived=100.0, deadline_ms=60_000), [DEAR, CHEAP_FULL], [CHEAP_FULL]),
-        (waiting(arrived=100.0, deadline_ms=3_000), [DEAR, CHEAP_FULL], [CHEAP_FULL, DEAR]),
+        (waiting(arrived=100.0, deadline_ms=3_000), [DEAR, CHEAP_FULL], [CHEAP_FULL]),
+        (waiting(arrived=99.4, deadline_ms=3_000), [DEAR, CHEAP_FULL], [CHEAP_FULL, DEAR]),
         (waiting(arrived=100.0, deadline_ms=3_000), [DEAR, CHEAP], [CHEAP]),
         (waiting(arrived=90.0, cost_budget=0.001), [DEAR, CHEAP_FULL, WIDE], [CHEAP_FULL]),
         (waiting(arrived=90.0, cost_budget=0.0), [DEAR, CHEAP], [CHEAP]),
@@ -233,9 +259,10 @@ def test_adaptive_says_why() -> None:
 def test_adaptive_does_not_flutter() -> None:
     told = Told(hold_s=10.0)
     assert told.come(20, inflight=2) == "cost_optimized"
-    assert told.come(20, inflight=10) == "cost_optimized"
+    assert told.come(1, inflight=10) == "fifo", "when it gets busy, at once"
+    assert told.come(20, inflight=2) == "fifo"
     told.now += 10.0
-    assert told.come(1, inflight=10) == "fifo"
+    assert told.come(1, inflight=2) == "cost_optimized"
 
 
 def test_adaptive_forgets_the_mix_of_long_ago() -> None:

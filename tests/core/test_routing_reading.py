@@ -216,6 +216,24 @@ def test_estimates_follow_what_is_measured() -> None:
     assert work.tokens_per_byte == before
 
 
+def test_streams_that_say_no_usage_are_as_long_as_expected() -> None:
+    work = WorkEstimate()
+    for _ in range(400):
+        work.learn(body_bytes=5000, usage=Usage(completion_tokens=20), choices=1)
+    assert work.prompt_tokens == pytest.approx(work.prefill(5000), rel=0.01)
+
+
+def test_the_pace_is_that_of_streams_long_ones_counting_for_more() -> None:
+    work = WorkEstimate()
+    assert (work.pace.prompt_token_s, work.pace.answer_token_s) == (None, None)
+    work.learn_pace(prompt_tokens=0, first_s=0.5, answer_tokens=1, rest_s=0.1)
+    assert (work.pace.prompt_token_s, work.pace.answer_token_s) == (None, None), "nothing to divide by"
+    for prompt in (100, 1900) * 200:
+        work.learn_pace(prompt_tokens=prompt, first_s=1.0, answer_tokens=11, rest_s=0.5)
+    assert work.pace.prompt_token_s == pytest.approx(0.001, rel=0.1)
+    assert work.pace.answer_token_s == pytest.approx(0.05)
+
+
 def test_every_reason_has_a_status_and_a_body_as_openai_shapes_it() -> None:
     for reason in RejectReason:
         rejection = Rejection(reason=reason, message='say "it"', param="model")

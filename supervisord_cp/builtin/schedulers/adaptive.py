@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from supervisord_cp.builtin.schedulers.cost_optimized import CostOptimized, CostParams
-from supervisord_cp.builtin.schedulers.slo_aware import cannot_be_in_time, must_begin_by
+from supervisord_cp.builtin.schedulers.slo_aware import cannot_be_in_time, least_slack
 from supervisord_cp.policy import Candidate, QueueContext, RequestPriority, Value, WaitingRequest, scheduler
 
 REFRESH_S: Final = 1.0
@@ -26,7 +26,7 @@ class AdaptiveParams(Value, frozen=True, kw_only=True):
     share: Annotated[float, Meta(gt=0, le=1)] = 0.1
     """Of the requests, that have a deadline or a priority, before that decides."""
     hold_s: Annotated[float, Meta(ge=0)] = 10.0
-    """How long a choice stays at least."""
+    """How long a choice stays at least; cost gives way at once when it gets busy."""
     memory_s: Annotated[float, Meta(gt=0)] = 60.0
     """Over which the mix of requests is looked at, about."""
     patience_s: Annotated[float, Meta(ge=0)] = 2.0
@@ -83,7 +83,7 @@ class Adaptive:
     def __call__(self, waiting: WaitingRequest, context: QueueContext[AdaptiveParams]) -> float:
         self._look(context)
         if self._mode in (SLO, COST):
-            return must_begin_by(waiting, context, self._params.default_s)
+            return least_slack(waiting, context, self._params.default_s)
         if self._mode == PRIORITY:
             return waiting.arrived + self._params.ageing_s * waiting.request.priority
         return waiting.arrived
@@ -103,7 +103,8 @@ class Adaptive:
         return f"{self._mode}: {self._why}"
 
     def _look(self, context: QueueContext[AdaptiveParams]) -> None:
-        if context.now - self._changed_at < self._params.hold_s:
+        held = context.now - self._changed_at < self._params.hold_s
+        if held and self._mode != COST:
             return
         mode, why = self._fitting(context)
         if mode != self._mode:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from supervisord_cp.model.base import Value
+from supervisord_cp.policy.context import UNKNOWN_PACE, Pace
 
 _WEIGHT: Final = 0.05
 _LEAST_RATIO: Final = 0.001
@@ -19,13 +20,24 @@ class Usage(Value, frozen=True, kw_only=True):
 class WorkEstimate:
     """Running means of one deployment. Starting values are those of English chat."""
 
-    __slots__ = ("completion_tokens", "prompt_tokens", "seconds", "tokens_per_byte")
+    __slots__ = (
+        "_answer",
+        "_first",
+        "completion_tokens",
+        "pace",
+        "prompt_tokens",
+        "seconds",
+        "tokens_per_byte",
+    )
 
     def __init__(self) -> None:
         self.tokens_per_byte = 0.2
         self.prompt_tokens = 256.0
         self.completion_tokens = 128.0
         self.seconds = 1.0
+        self.pace = UNKNOWN_PACE
+        self._first = _Ratio()
+        self._answer = _Ratio()
 
     def prefill(self, body_bytes: int) -> int:
         """Prompt tokens to expect of a body."""
@@ -48,7 +60,9 @@ class WorkEstimate:
         if usage.prompt_tokens > 0 and body_bytes > 0:
             ratio = min(_MOST_RATIO, max(_LEAST_RATIO, usage.prompt_tokens / body_bytes))
             self.tokens_per_byte += _WEIGHT * (ratio - self.tokens_per_byte)
-            self.prompt_tokens += _WEIGHT * (usage.prompt_tokens - self.prompt_tokens)
+        if body_bytes > 0:  # what the engine did not count is as much as was expected of it
+            prompt = usage.prompt_tokens or self.prefill(body_bytes)
+            self.prompt_tokens += _WEIGHT * (prompt - self.prompt_tokens)
         if usage.completion_tokens > 0:
             each = usage.completion_tokens / max(1, choices)
             self.completion_tokens += _WEIGHT * (each - self.completion_tokens)
@@ -56,3 +70,30 @@ class WorkEstimate:
     def learn_duration(self, seconds: float) -> None:
         """Take the time that an instance spent on a request into account."""
         self.seconds += _WEIGHT * (seconds - self.seconds)
+
+    def learn_pace(self, *, prompt_tokens: int, first_s: float, answer_tokens: int, rest_s: float) -> None:
+        """Take the times of a stream into account: until its first token, and from there to its end."""
+        self._first.see(first_s, prompt_tokens)
+        self._answer.see(rest_s, answer_tokens - 1)
+        self.pace = Pace(prompt_token_s=self._first.value, answer_token_s=self._answer.value)
+
+
+class _Ratio:
+    """Seconds for each token: the quotient of two running means, so that long ones count for more."""
+
+    __slots__ = ("_seconds", "_tokens")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._tokens = 0.0
+
+    def see(self, seconds: float, tokens: float) -> None:
+        if tokens < 1:
+            return
+        weight = _WEIGHT if self._tokens else 1.0
+        self._seconds += weight * (seconds - self._seconds)
+        self._tokens += weight * (tokens - self._tokens)
+
+    @property
+    def value(self) -> float | None:
+        return self._seconds / self._tokens if self._tokens else None

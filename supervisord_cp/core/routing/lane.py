@@ -307,6 +307,7 @@ class Lane(Generic[Item]):
             request_s=work.seconds,
             node=self._here.node,
             zone=self._here.zone,
+            pace=work.pace,
             queries=self.queries,
         )
 
@@ -320,6 +321,7 @@ class Lane(Generic[Item]):
             request_s=work.seconds,
             node=self._here.node,
             zone=self._here.zone,
+            pace=work.pace,
             queries=self.queries,
             queued=len(self.line),
             queued_tokens=self.line.tokens,

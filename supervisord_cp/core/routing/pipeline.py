@@ -35,6 +35,7 @@ class Step(Value, frozen=True, kw_only=True):
             request_s=shared.request_s,
             node=shared.node,
             zone=shared.zone,
+            pace=shared.pace,
             queries=shared.queries,
         )
 

@@ -102,6 +102,7 @@ class Scheduling:
             request_s=shared.request_s,
             node=shared.node,
             zone=shared.zone,
+            pace=shared.pace,
             queries=shared.queries,
             queued=shared.queued,
             queued_tokens=shared.queued_tokens,

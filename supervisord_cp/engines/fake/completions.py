@@ -94,10 +94,11 @@ class Completions:
 
     async def _stream(self, call: Call, shape: Shape, generations: list[Generation]) -> AsyncIterator[bytes]:
         done = 0
+        opening = shape.opening()
         try:
-            for event in shape.opening():
-                yield event
             async for index, delta in self._service.merged(generations):
+                for event in opening:  # with the first token, not before: a first byte is a first token
+                    yield event
                 done += len(delta.token_ids)
                 yield shape.chunk(index, delta, generations[index].job.generated)
             if call.show.usage:
