@@ -202,6 +202,14 @@ def has_gpu(
 
     A driver that is there but gives no answer counts by the GPUs that the kernel module has listed.
     """
+    line = sweep_once(timeout_s, environ=environ)
+    if line.error:
+        return driver_folder.is_dir() and any(driver_folder.iterdir())
+    return bool(line.gpus or line.unreadable)
+
+
+def sweep_once(timeout_s: float, *, environ: Mapping[str, str] | None = None) -> ProbeLine:
+    """What NVML says now. Blocks for `timeout_s` at most, and a moment; `error` says if it gave no answer."""
     probe = subprocess.Popen(
         _probe_argv("--once"),
         stdin=subprocess.DEVNULL,
@@ -211,14 +219,11 @@ def has_gpu(
     )
     try:
         answer, _ = probe.communicate(timeout=timeout_s)
-        line = msgspec.json.decode(answer, type=ProbeLine)
+        return msgspec.json.decode(answer, type=ProbeLine)
     except (subprocess.TimeoutExpired, msgspec.DecodeError):
-        line = ProbeLine(error="no answer")
+        return ProbeLine(error="no answer")
     finally:
         _leave(probe)
-    if line.error:
-        return driver_folder.is_dir() and any(driver_folder.iterdir())
-    return bool(line.gpus or line.unreadable)
 
 
 def _leave(probe: subprocess.Popen[bytes]) -> None:

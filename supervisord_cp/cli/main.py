@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "explain": "follow",
     "policy": "policy",
     "install": "install",
+    "doctor": "doctor",
 }
 """Each command and the module that has it, in the order of the help page."""
 

@@ -1,0 +1,78 @@
+"""`doctor`: what is wrong with this host, and what to do."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from supervisord_cp.cli.options import config_option, output_option
+from supervisord_cp.cli.render import print_json
+from supervisord_cp.errors import ConfigErrors
+
+if TYPE_CHECKING:
+    from supervisord_cp.doctor.finding import Finding
+
+NOT_HEALTHY: Final = 3
+_COLOURS: Final = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+@click.command()
+@config_option(required=False)
+@output_option
+def doctor(config: Path | None, output: str) -> None:
+    """Look at this host and say what is wrong, and what to do.
+
+    Looks at configuration, files, disks, ports, programs, driver, GPUs, units, central, clock, Prometheus.
+    Changes nothing. Exit code 3 when there is an error.
+    """
+    findings = _examine(config, output)
+    if output == "json":
+        print_json([msgspec.to_builtins(one) for one in findings])
+    errors = sum(one.level == "error" for one in findings)
+    warnings = sum(one.level == "warning" for one in findings)
+    if output != "json":
+        click.echo(f"\n{_count(errors, 'error')}, {_count(warnings, 'warning')}.")
+    if errors:
+        sys.exit(NOT_HEALTHY)
+
+
+def _examine(config: Path | None, output: str) -> "list[Finding]":
+    from supervisord_cp.config.load import load
+    from supervisord_cp.config.schema import Config
+    from supervisord_cp.doctor.examine import examine
+    from supervisord_cp.doctor.finding import error, ok, warning
+
+    findings: list[Finding] = []
+
+    def tell(finding: "Finding") -> None:
+        findings.append(finding)
+        if output != "json":
+            _print(finding)
+
+    if config is None:
+        remedy = "supervisord-cp install systemd writes a first one; defaults are looked at instead"
+        tell(warning("configuration", "there is none", remedy))
+        settings = Config()
+    else:
+        try:
+            settings = load(config)
+        except ConfigErrors as problem:
+            tell(error("configuration", str(problem), "correct these lines; nothing else was looked at"))
+            return findings
+        tell(ok("configuration", f"{config} is valid"))
+    for finding in examine(settings):
+        tell(finding)
+    return findings
+
+
+def _print(finding: "Finding") -> None:
+    level = click.style(f"{finding.level:8}", fg=_COLOURS[finding.level])
+    click.echo(f"{level} {finding.subject}: {finding.message}")
+    if finding.remedy:
+        click.echo(f"         → {finding.remedy}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
