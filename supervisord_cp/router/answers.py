@@ -5,6 +5,8 @@ from typing import Final
 from supervisord_cp.core.routing.rejection import Rejection, RejectReason, body_of
 from supervisord_cp.router.exchange import Exchange
 
+MESSAGES: Final = "/v1/messages"
+"""Anthropic's API."""
 JSON: Final = b"content-type: application/json\r\n"
 
 
@@ -21,6 +23,11 @@ def id_line(request_id: str) -> bytes:
     return b"x-request-id: %b\r\n" % request_id.encode("latin-1")
 
 
+def messages_line(request_id: str) -> bytes:
+    """The same, as Anthropic's clients look for it."""
+    return b"request-id: %b\r\n" % request_id.encode("latin-1")
+
+
 def reject(exchange: Exchange, rejection: Rejection, request_id: str) -> None:
     """An error of ours: OpenAI-shaped, with its reason in a header."""
     fields = JSON + id_line(request_id) + f"x-supervisord-cp-reason: {rejection.reason}\r\n".encode()
@@ -32,4 +39,7 @@ def reject(exchange: Exchange, rejection: Rejection, request_id: str) -> None:
             fields += b"x-supervisord-cp-queue-wait-s: %.1f\r\n" % rejection.place.wait_s
     if rejection.reason is RejectReason.BAD_API_KEY:
         fields += b"www-authenticate: Bearer\r\n"
-    answer(exchange, rejection.status, body_of(rejection), fields)
+    messages = exchange.head.path.startswith(MESSAGES)
+    if messages:
+        fields += messages_line(request_id)
+    answer(exchange, rejection.status, body_of(rejection, messages=messages), fields)

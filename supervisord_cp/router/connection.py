@@ -269,6 +269,7 @@ class ClientConnection(asyncio.Protocol):
                 raise self._too_large()
         except Rejected as error:
             if head.chunked or length > len(rest):
+                self._head = head
                 raise
             self._buffer = rest[length:]
             self._answer_refusal(head, error.rejection)

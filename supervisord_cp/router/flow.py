@@ -11,7 +11,7 @@ from supervisord_cp.core.routing.usage import Tail
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.policy.scheduling import WaitingRequest
-from supervisord_cp.router.answers import id_line, reject
+from supervisord_cp.router.answers import MESSAGES, id_line, messages_line, reject
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.held import Held, begins_with_error
 from supervisord_cp.router.host import Host
@@ -246,6 +246,8 @@ class Flow:
         self._length = length
         assert self._upstream is not None
         self._instance_line = self._upstream.endpoint.instance_line
+        if self.request.path == MESSAGES:
+            self._instance_line += messages_line(self.request.id)
         if head.status == SWITCHING:
             self._switch(head)
             return False

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -76,6 +77,42 @@ def test_text_is_what_each_engine_itself_answers(up: Up, client: openai.OpenAI) 
     for url in urls:
         direct = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()
         assert direct["choices"][0]["text"] == routed
+
+
+def test_usage_of_a_stream(client: openai.OpenAI) -> None:
+    with client.chat.completions.create(
+        model=MODEL, messages=QUESTION, max_tokens=8, stream=True, stream_options={"include_usage": True}
+    ) as stream:
+        usages = [chunk.usage for chunk in stream if chunk.usage]
+    assert usages[-1].completion_tokens == 8
+
+
+def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=MODEL, prompt="x", max_tokens=-1)
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.completions.create(model="none", prompt="x")
+    assert refused.value.request_id
+    assert unknown.value.code == "model_unknown"
+
+
+def test_anthropic_messages(up: Up) -> None:
+    with anthropic.Anthropic(base_url=up.api, api_key="none", max_retries=0) as ai:
+        whole = ai.messages.create(model=MODEL, max_tokens=8, temperature=0, messages=QUESTION)
+        assert whole.usage.output_tokens == 8
+        assert whole._request_id
+        with ai.messages.stream(model=MODEL, max_tokens=8, temperature=0, messages=QUESTION) as stream:
+            text = "".join(stream.text_stream)
+        assert text == whole.content[0].text
+        with pytest.raises(anthropic.NotFoundError):
+            ai.messages.create(model="none", max_tokens=8, messages=QUESTION)
+
+
+def test_httpx_lines(up: Up) -> None:
+    body = {"model": MODEL, "prompt": "x", "max_tokens": 4, "stream": True}
+    with httpx.stream("POST", f"{up.api}/v1/completions", json=body, timeout=60) as answer:
+        lines = [line for line in answer.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
 
 
 def test_the_full_path_is_a_name_too(client: openai.OpenAI) -> None:

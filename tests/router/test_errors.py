@@ -300,3 +300,17 @@ async def test_a_refusal_before_the_body_keeps_the_connection_when_the_body_is_t
         assert (await client.answer()).status == 401
         client.post(CHAT, headers="authorization: Bearer sk-alice\r\n")
         assert (await client.answer()).status == 200
+
+
+async def test_a_refusal_before_the_body_has_the_id_of_the_request(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one: secret\n")
+    async with rig(keys=keys) as router:
+        client = await router.client()
+        client.send(
+            b"POST /v1/messages HTTP/1.1\r\nhost: t\r\nx-request-id: mine\r\ncontent-length: 9\r\n\r\n"
+        )
+        answer = await client.answer()
+        assert (answer.status, answer.headers["x-request-id"]) == (401, "mine")
+        assert answer.headers["request-id"] == "mine"
+        assert answer.json()["type"] == "error"  # type: ignore[index]

@@ -103,8 +103,8 @@ def status_of(reason: RejectReason) -> int:
     return _STATUS[reason]
 
 
-def body_of(rejection: Rejection) -> bytes:
-    """The JSON body, shaped as OpenAI's errors are."""
+def body_of(rejection: Rejection, *, messages: bool = False) -> bytes:
+    """The JSON body, shaped as OpenAI's errors are; with `messages` as Anthropic's, too."""
     status = rejection.status
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     error = {
@@ -113,4 +113,4 @@ def body_of(rejection: Rejection) -> bytes:
         "param": rejection.param or None,
         "code": rejection.reason.value,
     }
-    return json.dumps({"error": error}).encode()
+    return json.dumps({"type": "error", "error": error} if messages else {"error": error}).encode()
