@@ -13,7 +13,6 @@ from supervisord_cp.router.http1.recurring import RecurringHeads
 from supervisord_cp.router.socket_exchange import SocketExchange
 
 MOST_PIPELINED: Final = 64 * 1024
-MOST_PARTS: Final = 4096
 LINGER_S: Final = 5.0
 LINGER_BYTES: Final = 16 * 1024 * 1024
 STALL_S: Final = 300.0
@@ -60,10 +59,10 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_begun",
-        "_body_bytes",
         "_buffer",
         "_clock",
         "_connections",
+        "_content",
         "_core",
         "_deadline",
         "_exchange",
@@ -72,7 +71,6 @@ class ClientConnection(asyncio.Protocol):
         "_key",
         "_limits",
         "_lingered",
-        "_parts",
         "_peer",
         "_reading_held",
         "_slow_since",
@@ -101,8 +99,8 @@ class ClientConnection(asyncio.Protocol):
         self._head: RequestHead | None = None
         self._key = ""
         self._body: Body | None = None
-        self._parts: list[bytes] = []
-        self._body_bytes = 0
+        self._content: bytes | bytearray = b""
+        """What has come of the body; put together in place, so that there is never a second copy."""
         self._body_begun = 0.0
         self._exchange: SocketExchange | None = None
         self._deadline = _NEVER
@@ -128,7 +126,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._deadline = _NEVER
-        self._parts.clear()
+        self._content = b""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lost()
@@ -280,12 +278,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin_body(self, head: RequestHead, length: int, rest: bytes) -> None:
         if not head.chunked and len(rest) >= length:
-            if length:
-                self._parts.append(rest[:length])
+            self._content = rest[:length]
             self._buffer = rest[length:]
             return
         self._body = ChunkedBody() if head.chunked else LengthBody(length)
-        self._body_bytes = 0
+        self._content = bytearray()
         self._body_begun = self._clock()
         if rest:
             self._read_body(rest)
@@ -300,26 +297,22 @@ class ClientConnection(asyncio.Protocol):
         except BadBody as error:
             self._refuse(Rejection(reason=RejectReason.BAD_REQUEST, message=f"The body is refused: {error}."))
             return
-        part = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._parts.append(part)
-        self._body_bytes += len(part)
-        if len(self._parts) > MOST_PARTS:  # many tiny ones cost more than what is in them
-            self._parts = [b"".join(self._parts)]
-        if self._body_bytes > self._limits.max_body:
+        for part in parts:
+            self._content += part
+        if len(self._content) > self._limits.max_body:
             self._refuse(self._too_large().rejection)
         elif end >= 0:
             self._body = None
             self._buffer = data[end:]
         else:
-            whole = self._body_begun + self._body_bytes / LEAST_RATE
+            whole = self._body_begun + len(self._content) / LEAST_RATE
             self._deadline = min(self._clock(), whole) + self._limits.header_timeout_s
 
     def _hand_over(self) -> None:
-        head, parts = self._head, self._parts
+        head, body = self._head, self._content
         assert head is not None
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._head = None
-        self._parts = []
+        self._content = b""
         self._deadline = _NEVER
         self._exchange = exchange = SocketExchange(self, head, body, peer=self._peer, key=self._key)
         self._core.serve(exchange)
@@ -366,8 +359,7 @@ class ClientConnection(asyncio.Protocol):
         """Refuse, and end the connection: where the next request begins is not known, or not waited for."""
         head = self._head or request_head("GET", "/")
         self._head = self._body = None
-        self._buffer = b""
-        self._parts = []
+        self._buffer = self._content = b""
         self._lingered = 0
         exchange = SocketExchange(self, head, b"", peer=self._peer, key="")
         exchange.close_after()

@@ -36,7 +36,7 @@ class Exchange(Protocol):
     written to it is dropped."""
 
     head: RequestHead
-    body: bytes
+    body: bytes | bytearray
     """May be let go of (set to empty) once it is not needed again."""
     peer: str
     """Address of the client, "" when it has none."""
@@ -107,7 +107,7 @@ class MemoryExchange:
     ) -> None:
         """`on_end` is told whether the answer is complete."""
         self.head = head
-        self.body = body
+        self.body: bytes | bytearray = body
         self.peer = ""
         self.key = key
         self.events: ExchangeEvents | None = None

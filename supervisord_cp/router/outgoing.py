@@ -59,13 +59,13 @@ def upstream_message(
     account: Account,
     id_line: bytes,
     left_ms: int | None = None,
-) -> list[bytes]:
+) -> list[bytes | bytearray]:
     """The request as it is written to an engine, in one piece or, when its body is large, in two.
 
     `left_ms` is what is left of the client's deadline.
     """
     head, body = exchange.head, exchange.body
-    pieces = [
+    pieces: list[bytes | bytearray] = [
         head.method,
         b" ",
         endpoint.prefix,

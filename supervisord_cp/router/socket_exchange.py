@@ -46,7 +46,13 @@ class SocketExchange:
     )
 
     def __init__(
-        self, connection: "ClientConnection", head: RequestHead, body: bytes, *, peer: str, key: str
+        self,
+        connection: "ClientConnection",
+        head: RequestHead,
+        body: bytes | bytearray,
+        *,
+        peer: str,
+        key: str,
     ) -> None:
         self.head = head
         self.body = body

@@ -57,11 +57,11 @@ class StreamBegun:
         self._exchange.head = head
 
     @property
-    def body(self) -> bytes:
+    def body(self) -> bytes | bytearray:
         return self._exchange.body
 
     @body.setter
-    def body(self, body: bytes) -> None:
+    def body(self, body: bytes | bytearray) -> None:
         self._exchange.body = body
 
     @property

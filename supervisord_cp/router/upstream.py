@@ -122,7 +122,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- the reader's calls
 
-    def send(self, reader: AnswerReader, pieces: list[bytes], *, bodiless: bool) -> None:
+    def send(self, reader: AnswerReader, pieces: list[bytes | bytearray], *, bodiless: bool) -> None:
         """Send a request. `bodiless`: its answer has no body, whatever the answer's head says (HEAD)."""
         self._reader = reader
         self._bodiless = bodiless

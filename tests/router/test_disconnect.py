@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisord_cp.router.exchange import MemoryExchange, request_head
 from tests.router.kit import SSE_HEAD, Engine, Rig, event, instance, says, streams, until, waits
 
 pytestmark = pytest.mark.asyncio
@@ -129,3 +130,16 @@ async def test_an_engine_that_went_silent_does_not_hold_its_client(router: Rig) 
     for client in clients:
         client.abort()
     await until(lambda: not router.inflight)
+
+
+async def test_the_engine_is_left_at_once_and_not_after_a_while(router: Rig) -> None:
+    engine = await router.engine(streams("a", "b", gate=asyncio.Event()))
+    router.serve(instance(engine))
+    exchange = MemoryExchange(request_head("POST", "/v1/chat/completions"), b'{"model": "chat"}')
+    router.dispatcher.serve(exchange)
+    await until(lambda: exchange.answer, "the stream begins")
+    upstream = next(iter(router.dispatcher.pools._open))
+    exchange.cancel()
+    assert upstream.transport.is_closing()
+    assert router.inflight == 0
+    await until(lambda: not engine.open, "the engine sees its client leave")

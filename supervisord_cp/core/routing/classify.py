@@ -60,7 +60,7 @@ _decoder: Final = msgspec.json.Decoder(Asked)
 _any_decoder: Final = msgspec.json.Decoder(_AnyBody)
 
 
-def read_body(content_type: bytes, body: bytes) -> Asked:
+def read_body(content_type: bytes, body: bytes | bytearray) -> Asked:
     """The fields of a JSON or multipart body; nothing for other types and for an empty body.
 
     Raises:
@@ -88,7 +88,7 @@ def read_query(query: str) -> str:
         return ""
 
 
-def _read_json(body: bytes, *, strict: bool) -> Asked:
+def _read_json(body: bytes | bytearray, *, strict: bool) -> Asked:
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -110,7 +110,7 @@ def _read_json(body: bytes, *, strict: bool) -> Asked:
     )
 
 
-def _read_multipart(content_type: bytes, body: bytes) -> str:
+def _read_multipart(content_type: bytes, body: bytes | bytearray) -> str:
     """The value of the form field `model`, "" when there is none."""
     match = _BOUNDARY.search(content_type)
     if match is None:

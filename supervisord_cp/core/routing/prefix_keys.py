@@ -33,7 +33,7 @@ class _Prompt(msgspec.Struct, gc=False):
 _decoder: Final = msgspec.json.Decoder(_Prompt)
 
 
-def prefix_keys(body: bytes) -> tuple[int, ...]:
+def prefix_keys(body: bytes | bytearray) -> tuple[int, ...]:
     """The keys of the whole blocks of a prompt; none for a body that is no JSON object.
 
     An unfinished last block has none: it is not the same as one that goes on.
@@ -50,10 +50,12 @@ def prefix_keys(body: bytes) -> tuple[int, ...]:
         found.prompt,
         found.input,
     )
-    text = b"".join(map(bytes, parts))
+    text = bytearray()
+    for part in parts:
+        text += memoryview(part)[: MOST_BLOCKS * BLOCK_BYTES - len(text)]
     key = hash((str(found.model), str(found.cache_salt)))
     keys: list[int] = []
-    for start in range(0, min(len(text) // BLOCK_BYTES, MOST_BLOCKS) * BLOCK_BYTES, BLOCK_BYTES):
-        key = hash((key, text[start : start + BLOCK_BYTES]))
+    for start in range(0, len(text) // BLOCK_BYTES * BLOCK_BYTES, BLOCK_BYTES):
+        key = hash((key, bytes(text[start : start + BLOCK_BYTES])))
         keys.append(key)
     return tuple(keys)
