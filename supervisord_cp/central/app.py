@@ -52,14 +52,18 @@ STEP_S: Final = 0.5
 BODY_LIMIT: Final = 64 * 1024
 
 
-async def run_central(config_path: Path, config: Config, *, stop_router: bool) -> int:
+async def run_central(
+    config_path: Path, config: Config, *, stop_router: bool, start_router: bool = True
+) -> int:
     """Run central in the foreground until SIGTERM or SIGINT; the exit status.
 
     SIGTERM leaves the router serving unless `stop_router`; SIGINT (Ctrl-C) stops it. SIGHUP reads the
     configuration again.
     """
     with _only_one(config.central.state_dir):
-        return await _Central(config_path, config).run(stop_router=stop_router)
+        return await _Central(config_path, config).run(
+            stop_router=stop_router, start_router=start_router and config.central.start_router
+        )
 
 
 @contextmanager
@@ -124,7 +128,7 @@ class _Central:
         self._stopping = asyncio.Event()
         self._interrupted = False
 
-    async def run(self, *, stop_router: bool) -> int:
+    async def run(self, *, stop_router: bool, start_router: bool) -> int:
         config = self._controller.config.central
         notifier = Notifier(os.environ)
         runner = await self._listen()
@@ -139,7 +143,7 @@ class _Central:
             asyncio.create_task(self._queries.run()),
             asyncio.create_task(self._feed.run()),
         ]
-        if config.start_router:
+        if start_router:
             tasks.append(asyncio.create_task(child.run()))
         stopped = asyncio.create_task(self._stopping.wait())
         notifier.ready(f"control on {config.control_listen}")
@@ -151,7 +155,8 @@ class _Central:
             task.cancel()
         await asyncio.gather(stopped, *tasks, return_exceptions=True)
         if stop_router or self._interrupted:
-            await child.stop()
+            self._stopping.clear()
+            await child.stop(router.drain_timeout_s, self._stopping)
         child.close()
         await self._prober.close()
         await self._links.close()

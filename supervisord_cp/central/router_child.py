@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_S: Final = 0.2
 LONGEST_DELAY_S: Final = 5.0
 STOP_S: Final = 5.0
+CONNECTS_S: Final = 5.0
+"""How long a router that serves may take to dial a central that has just begun."""
 
 
 class RouterChild:
@@ -41,19 +44,22 @@ class RouterChild:
 
     async def run(self) -> None:
         """Start it, or find it, and start it again whenever it ends; until cancelled."""
-        delay = FIRST_DELAY_S
+        delay, blocked_since = FIRST_DELAY_S, 0.0
         while True:
             if (found := self._find()) is not None:
                 self.pid, self._pidfd = found
                 log.info("the router (pid %d) of an earlier central goes on serving", self.pid)
             elif (blocked := self._blocked()) is not None:
-                self._say(blocked)
+                # It may be a router that has yet to connect; only after a while is it somebody else.
+                blocked_since = blocked_since or time.monotonic()
+                if time.monotonic() - blocked_since > CONNECTS_S:
+                    self._say(blocked)
                 await asyncio.sleep(delay)
                 delay = min(LONGEST_DELAY_S, delay * 2)
                 continue
             else:
                 self._spawn()
-            self._said = ""
+            self._said, blocked_since = "", 0.0
             started = asyncio.get_running_loop().time()
             await self._ended()
             healthy = asyncio.get_running_loop().time() - started > 10.0
@@ -76,20 +82,27 @@ class RouterChild:
             self._said = message
             log.warning("%s", message)
 
-    async def stop(self) -> None:
-        """End it: SIGTERM lets open requests finish, a second one hurries, SIGKILL ends."""
+    async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
+        """End it: it has `drain_s` seconds for its open requests, or until somebody hurries."""
         if self._pidfd is None:
             return
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        ended = asyncio.create_task(self._ended())
+        hurried = asyncio.create_task(hurry.wait())
+        self._signal(signal.SIGTERM)
+        await asyncio.wait([ended, hurried], timeout=drain_s + STOP_S, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not ended.done():
+                self._signal(number)
+                await asyncio.wait([ended], timeout=STOP_S)
+        ended.cancel()
+        await asyncio.gather(ended, hurried, return_exceptions=True)
+        self._forget()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
-            try:
-                async with asyncio.timeout(STOP_S):
-                    await self._ended()
-            except TimeoutError:
-                continue
-            break
-        self._forget()
 
     def close(self) -> None:
         """Let go of it without touching it."""

@@ -56,8 +56,11 @@ def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
 
 @click.command()
 @daemon_options
+@click.option("--without-router", is_flag=True, hidden=True, help="Start none, whatever start_router says.")
 @click.option("--stop-router", is_flag=True, help="Stop the router that it started, too, when it is stopped.")
-def central(config: Path, log_level: str, with_parent: int | None, stop_router: bool) -> None:
+def central(
+    config: Path, log_level: str, with_parent: int | None, without_router: bool, stop_router: bool
+) -> None:
     """Run the daemon that decides.
 
     It starts a router as a child unless the configuration says `start_router = false`. SIGTERM leaves that
@@ -66,7 +69,7 @@ def central(config: Path, log_level: str, with_parent: int | None, stop_router: 
     settings = _prepared(config, log_level, with_parent)
     from supervisord_cp.central.app import run_central
 
-    _run(run_central(config, settings, stop_router=stop_router))
+    _run(run_central(config, settings, stop_router=stop_router, start_router=not without_router))
 
 
 @click.command()

@@ -37,13 +37,13 @@ def say(line: str) -> None:
 
 
 def roles_of(config: Config) -> tuple[str, ...]:
-    """The daemons to run: an agent where there are engines to start, a router unless central starts it."""
+    """The daemons to run: an agent where there are engines to start. The router is ours, whatever
+    `start_router` says: at the end it finishes its requests before the engines are stopped."""
     engines = any(item.engine != EngineKind.NONE for item in config.deployments)
     roles = ["central"]
     if engines or "agent" in config.tables:
         roles.append("agent")
-    if not config.central.start_router:
-        roles.append("router")
+    roles.append("router")
     return tuple(roles)
 
 
@@ -58,7 +58,7 @@ class LocalFleet:
 
     def __init__(self, path: Path, config: Config, state_dir: Path, lock: int) -> None:
         """`lock` is a descriptor that every daemon inherits: it is held as long as one of them lives."""
-        arguments = {"central": ["--stop-router"], "agent": ["--stop-engines"], "router": []}
+        arguments = {"central": ["--without-router"], "agent": ["--stop-engines"], "router": []}
         self._config = config
         self._logs = state_dir / "logs"
         self._children = {
@@ -88,7 +88,9 @@ class LocalFleet:
                     child.start(time.monotonic())
                 while not signals.asked_to_stop(TICK_S):
                     self._watch(time.monotonic())
-                say("Stopping: engines first. Once more to hurry.")
+                drain_s = self._config.router.drain_timeout_s
+                say(f"Stopping: open requests finish, for {drain_s:g} s at most, then engines end.")
+                say("Once more to hurry.")
             finally:
                 self._stop(signals)
         say("Stopped.")
@@ -137,10 +139,13 @@ class LocalFleet:
         say(f"Try it:\n{line}")
 
     def _stop(self, signals: Signals) -> None:
-        """Engines first, by their agent; then what leads to them. Nothing of ours is left when it returns."""
+        """Requests first, in the router; then engines, by their agent; then the rest. Nothing of ours is left
+        when it returns."""
+        router = self._children["router"]
+        self._end([router], self._config.router.drain_timeout_s + DAEMON_END_S, signals)
         if "agent" in self._children:
             self._stop_engines(self._children["agent"], signals)
-        rest = [child for role, child in self._children.items() if role != "agent"]
+        rest = [child for role, child in self._children.items() if role not in ("agent", "router")]
         self._end(rest, DAEMON_END_S, signals)
 
     def _stop_engines(self, agent: Child, signals: Signals) -> None:
@@ -169,9 +174,11 @@ class LocalFleet:
         for child in children:
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + patience_s
+        hurried = bool(self._hurry)  # before: those who end now have not heard of it
         while living := [child for child in children if child.running]:
             asked = signals.asked_to_stop(TICK_S)
             self._hurry += asked
+            asked, hurried = asked or hurried, False
             number = signal.SIGKILL if time.monotonic() > deadline else signal.SIGTERM
             if asked or number is signal.SIGKILL:
                 for child in living:

@@ -69,10 +69,10 @@ def test_where_state_is_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "roles"),
     [
-        ("[central]", ("central",)),
-        ("[central]\n[agent]", ("central", "agent")),
-        ('[deployments.a]\nmodel = "m"', ("central", "agent")),
-        ('[deployments.a]\nengine = "none"', ("central",)),
+        ("[central]", ("central", "router")),
+        ("[central]\n[agent]", ("central", "agent", "router")),
+        ('[deployments.a]\nmodel = "m"', ("central", "agent", "router")),
+        ('[deployments.a]\nengine = "none"', ("central", "router")),
         ("[central]\nstart_router = false\n[agent]", ("central", "agent", "router")),
     ],
 )

@@ -3,18 +3,20 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 
 from supervisord_cp.adapters.nvml import has_gpu
 from tests.e2e.load import load
-from tests.e2e.local import Up, bindable, eventually, port_of, run, running
+from tests.e2e.local import PATIENCE_S, Up, bindable, eventually, port_of, run, running
 
 pytestmark = pytest.mark.process
 MODEL = "fake-llama"
@@ -157,7 +159,7 @@ def test_a_second_signal_hurries(tmp_path: Path) -> None:
     """Engines that ignore SIGTERM have a grace of 30 s, which the second signal cuts short."""
     with running(tmp_path, "--engine", "fake", "--", "--fake-ignore-sigterm") as up:
         up.ready().process.send_signal(signal.SIGINT)
-        up.said("^Stopping: engines first")
+        up.said("^Stopping: open requests finish")
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(20) == 0
         assert up.processes() == []
@@ -215,3 +217,45 @@ def test_a_listener_that_is_somebody_elses(tmp_path: Path) -> None:
         done = run("up", "--engine", "fake", *free, "--control", address)
     assert done.returncode == 1
     assert f"{address} is taken by process {os.getpid()} (" in done.stderr
+
+
+@pytest.mark.asyncio
+async def test_the_end_under_load_lets_streams_finish_and_tells_those_who_wait(tmp_path: Path) -> None:
+    with running(tmp_path, "--engine", "fake", "--replicas", "1", "--", "--fake-itl-ms", "10") as first:
+        await asyncio.to_thread(first.ready)
+    own = tmp_path / "own.toml"
+    table = f"[deployments.{MODEL}]\n"
+    text = (first.state_dir / "up.toml").read_text()
+    assert table in text
+    own.write_text(text.replace(table, f"{table}max_concurrency = 2\n"))
+    up = Up(tmp_path, ("-c", str(own)))
+    try:
+        await asyncio.to_thread(up.ready)
+        async with aiohttp.ClientSession() as session:
+            asked = [asyncio.create_task(stream(session, up.api)) for _ in range(5)]
+            async with asyncio.timeout(PATIENCE_S):
+                while await waiting(session, up.control) < 3:
+                    await asyncio.sleep(0.05)
+            up.process.send_signal(signal.SIGINT)
+            answers = await asyncio.gather(*asked)
+        assert sorted(status for status, _, _ in answers) == [200, 200, 503, 503, 503]
+        assert all(data.endswith(b"data: [DONE]\n\n") for status, _, data in answers if status == 200)
+        assert {reason for status, reason, _ in answers if status == 503} == {"draining"}
+        assert await asyncio.to_thread(up.process.wait, PATIENCE_S) == 0
+    finally:
+        for process in up.processes():
+            process.kill()
+
+
+async def waiting(session: aiohttp.ClientSession, control: str) -> int:
+    """Requests in line."""
+    async with session.get(f"{control}/metrics") as answer:
+        page = await answer.text()
+    return sum(int(n) for n in re.findall(r"^supervisord_cp_queue_length{.*} (\d+)$", page, re.MULTILINE))
+
+
+async def stream(session: aiohttp.ClientSession, api: str) -> tuple[int, str, bytes]:
+    """A stream of some seconds: its status, our reason, and its body."""
+    body = {"model": MODEL, "prompt": "x", "max_tokens": 300, "ignore_eos": True, "stream": True}
+    async with session.post(f"{api}/v1/completions", json=body) as answer:
+        return answer.status, answer.headers.get("x-supervisord-cp-reason", ""), await answer.read()
