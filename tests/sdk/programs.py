@@ -105,10 +105,10 @@ def get(host: str, port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def run(code: str) -> str:
+def run(code: str, python: Path = Path(sys.executable)) -> str:
     """What a program prints. It must end by itself and complain about nothing."""
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [python, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

@@ -28,38 +28,48 @@ async def use_all():
 asyncio.run(use_all())
 """
 
+SETUP_TENSOR_PARALLEL = """
+from control_plane import ControlPlaneManager, ExecutionInstance
+{instance}
+async def setup():
+    cp = ControlPlaneManager()
+    cp.register_instance(instance)
+    await cp.start()
+    return cp
+"""
+
+
+def programs() -> dict[str, str]:
+    """The document's code, each as a program that ends."""
+    tensor_parallel = SETUP_TENSOR_PARALLEL.format(instance=CODE["Tensor parallel"])
+    return {
+        "One host": CODE["One host"] + USE_ALL.format(setup="setup_local_cluster", requests=40),
+        "Several hosts": CODE["Several hosts"]
+        + USE_ALL.format(setup="setup_multi_machine_cluster", requests=80),
+        "A request": CODE["A request"].replace("asyncio.sleep(5)", "asyncio.sleep(0)"),
+        "Tensor parallel": tensor_parallel + USE_ALL.format(setup="setup", requests=2),
+    }
+
 
 def test_one_host(fleet: Fleet) -> None:
-    program = CODE["One host"] + USE_ALL.format(setup="setup_local_cluster", requests=40)
-    used = json.loads(run(fleet.patched(program)))
+    used = json.loads(run(fleet.patched(programs()["One host"])))
     assert set(used) == {f"local-gpu-{number}" for number in range(4)}
 
 
 def test_several_hosts(fleet: Fleet) -> None:
-    program = CODE["Several hosts"] + USE_ALL.format(setup="setup_multi_machine_cluster", requests=80)
-    used = json.loads(run(fleet.patched(program)))
+    used = json.loads(run(fleet.patched(programs()["Several hosts"])))
     assert set(used) == {f"machine-{name}-gpu-{number}" for name in "ab" for number in range(4)}
 
 
 def test_a_request(fleet: Fleet) -> None:
     """Its five seconds are not waited for: the end lets the request finish."""
     before = finished(fleet)
-    assert run(fleet.patched(CODE["A request"]).replace("asyncio.sleep(5)", "asyncio.sleep(0)")) == ""
+    assert run(fleet.patched(programs()["A request"])) == ""
     assert finished(fleet) == before + 1
 
 
 def test_tensor_parallel(fleet: Fleet) -> None:
-    setup = (
-        "from control_plane import ControlPlaneManager, ExecutionInstance\n"
-        + CODE["Tensor parallel"]
-        + "async def setup():\n"
-        + "    cp = ControlPlaneManager()\n"
-        + "    cp.register_instance(instance)\n"
-        + "    await cp.start()\n"
-        + "    return cp\n"
-    )
-    program = setup + USE_ALL.format(setup="setup", requests=2)
-    assert json.loads(run(fleet.patched(program))) == ["tp4-instance", "tp4-instance"]
+    assert json.loads(run(fleet.patched(programs()["Tensor parallel"]))) == ["tp4-instance", "tp4-instance"]
 
 
 def finished(fleet: Fleet) -> int:

@@ -1,4 +1,4 @@
-"""`control_plane` can be imported after `pip install .` and after `pip install -e .`."""
+"""After `pip install .` and after `pip install -e .` the founding document's programs run."""
 
 import subprocess
 import sys
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sdk.programs import Fleet, run
+from tests.sdk.test_founding import programs
 from tests.shape.sources import ROOT
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -29,7 +31,7 @@ print(supervisord_cp.__file__)
 
 
 @pytest.mark.parametrize("editable", [False, True], ids=["pip install .", "pip install -e ."])
-def test_installation(editable: bool, tmp_path: Path) -> None:
+def test_installation(editable: bool, tmp_path: Path, fleet: Fleet) -> None:
     """Dependencies come from the environment that the tests run in."""
     venv.create(tmp_path / "venv")
     python = tmp_path / "venv/bin/python"
@@ -44,6 +46,11 @@ def test_installation(editable: bool, tmp_path: Path) -> None:
     assert Path(alias) == packages / "control_plane/__init__.py"
     assert (packages / "control_plane/py.typed").exists()
     assert Path(package).parent == (ROOT if editable else packages) / "supervisord_cp"
+    for name, program in programs().items():
+        try:
+            run(fleet.patched(program), python)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
 
 
 def install(python: Path, *words: str) -> None:
