@@ -18,7 +18,7 @@ from supervisord_cp.core.routing.ejection import (
     may_eject,
 )
 from supervisord_cp.core.routing.leases import Account, Ledger
-from supervisord_cp.core.routing.outliers import LEAST_SAMPLES, slowest
+from supervisord_cp.core.routing.outliers import LEAST_SAMPLES, is_slow, peers_median, slowest
 from supervisord_cp.core.routing.rotation import Rotation
 from supervisord_cp.core.routing.vitals import MOST, WINDOW_S, Measure, Vitals
 from supervisord_cp.core.routing.warmup import LEAST_SHARE, most_at_once, share
@@ -160,6 +160,18 @@ def test_the_fastest_is_never_slow(samples: dict[str, list[float]]) -> None:
 @given(TIMES, st.integers(2, 6))
 def test_equals_are_never_slow(times: list[float], count: int) -> None:
     assert slow({str(n): times for n in range(count)}) == set()
+
+
+@given(st.dictionaries(st.sampled_from("abcdefgh"), TIMES, min_size=2))
+def test_everyone_is_compared_with_all_others(samples: dict[str, list[float]]) -> None:
+    named = {Incarnation(name): times for name, times in samples.items()}
+    for name, slow_one in slowest(named, Measure.FIRST_TOKEN, 1.5).items():
+        assert slow_one.peers_s == pytest.approx(peers_median(named, name))
+    for name, times in named.items():
+        peers = peers_median(named, name)
+        assert peers is not None
+        quartile = sorted(times)[len(times) // 4]
+        assert (name in slow(samples, 1.5)) is is_slow(quartile, peers, Measure.FIRST_TOKEN, 1.5)
 
 
 def test_samples_are_bounded_and_grow_old() -> None:

@@ -271,6 +271,9 @@ async def test_an_instance_that_is_gone_is_told(stage: Stage) -> None:
     await until(lambda: any(report.ejected == ("chat-0.a",) for report in central.reports))
     events = [e for message in central.heard if isinstance(message, m.Events) for e in message.events]
     assert [(e.kind, e.subject) for e in events] == [("router.ejected", "chat-0")]
+    (out,) = next(report for report in central.reports if report.ejected).rotation
+    assert (out.incarnation, out.cause, out.on_trial) == ("chat-0.a", "connection", False)
+    assert out.why
 
 
 @pytest.mark.parametrize(

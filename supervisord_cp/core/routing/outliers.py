@@ -67,13 +67,20 @@ def slowest(
     With fewer than two instances that have enough samples nobody can be told from the others.
     """
     found: dict[Incarnation, Slow] = {}
-    if factor <= 0:
+    sorted_samples = {name: sorted(own) for name, own in samples.items() if len(own) >= least}
+    if factor <= 0 or len(sorted_samples) < 2:
         return found
-    for name, own in samples.items():
-        peers = peers_median(samples, name, least)
-        if len(own) < least or peers is None:
-            continue
-        quartile = sorted(own)[len(own) // 4]
+    medians = sorted((median(own), name) for name, own in sorted_samples.items())
+    for index, (_, name) in enumerate(medians):
+        own = sorted_samples[name]
+        quartile, peers = own[len(own) // 4], _median_without(medians, index)
         if is_slow(quartile, peers, measure, factor):
             found[name] = Slow(measure, quartile, peers)
     return found
+
+
+def _median_without(ordered: Sequence[tuple[float, Incarnation]], index: int) -> float:
+    """The median of all but one."""
+    count = len(ordered) - 1
+    middle = [place + (place >= index) for place in ((count - 1) // 2, count // 2)]
+    return (ordered[middle[0]][0] + ordered[middle[1]][0]) / 2
