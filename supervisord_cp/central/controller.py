@@ -159,7 +159,8 @@ class Controller:
         """One control step."""
         now = self.clock.now()
         for override in self.memory.expire(self._wall()):
-            self.note("deployment.override_expired", override.deployment)
+            words = f"{override.deployment} is automatic again: its {override.replicas} by hand have expired"
+            self.note("deployment.override_expired", override.deployment, message=words)
         states = self.states()
         known = self._known(states)
         wanted = self.scaling.decide(self.config, self.memory, known, self.events)
@@ -301,9 +302,11 @@ class Controller:
         severity: Severity = Severity.INFO,
         node: str = "",
         reason: Reason | None = None,
+        message: str = "",
     ) -> None:
-        """Log an event of central's own."""
+        """Log an event of central's own; its message is the reason in words unless there is a better one."""
         why = reason or Reason()
+        words = message or render(why)
         self.events.add(
-            Event(kind=kind, subject=subject, severity=severity, node=node, reason=why, message=render(why))
+            Event(kind=kind, subject=subject, severity=severity, node=node, reason=why, message=words)
         )

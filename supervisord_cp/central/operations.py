@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 from msgspec.structs import replace
@@ -45,8 +46,8 @@ class Operations:
             if not 0 <= replicas <= MOST_REPLICAS:
                 raise NotPossible(f"replicas must be between 0 and {MOST_REPLICAS}, not {replicas}")
             self._c.memory.override(Override(deployment=deployment, replicas=replicas, expires_at=expires_at))
-            message = f"{name} is set to {replicas}"
-        self._c.note("deployment.override", name)
+            message = f"{name} is set to {replicas} {_until(expires_at)}"
+        self._c.note("deployment.override", name, message=message)
         self._c.wake()
         return message
 
@@ -150,3 +151,9 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
         return f"no {what} named {name}; did you mean {', '.join(near)}?"
     listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
     return f"no {what} named {name}; there is {listed}" if names else f"no {what} named {name}; there is none"
+
+
+def _until(expires_at: float | None) -> str:
+    if expires_at is None:
+        return "until `scale` says otherwise"
+    return f"until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"

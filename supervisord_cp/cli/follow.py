@@ -143,11 +143,14 @@ def explain(
 
 def _outlined(value: Any) -> None:
     capsule = value.pop("capsule", None) if isinstance(value, dict) else None
+    missing = value.pop("capsule_missing", "") if isinstance(value, dict) else ""
     for line in outline(value):
         click.echo(line)
     if capsule:
         for line in capsule_lines(capsule):
             click.echo(line)
+    elif missing:
+        click.echo(f"last abnormal end: {missing}")
 
 
 def outline(value: Any, depth: int = 0) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Sheets and JSON values on standard output."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ def print_sheet(sheet: Sheet) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    header = "" if os.environ.get("NO_COLOR") else "bold"
+    table = Table(box=None, pad_edge=False, header_style=header, show_edge=False)
     for column in sheet.columns:
         table.add_column(column, no_wrap=column != sheet.columns[-1], overflow="fold")
     for row, state in zip(sheet.rows, sheet.states, strict=True):

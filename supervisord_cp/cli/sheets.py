@@ -54,7 +54,7 @@ def _instance_row(item: Json) -> tuple[str, ...]:
         state_of(item),
         _place(item),
         str(item.get("pid") or text.UNKNOWN),
-        text.duration(item.get("uptime_s")) if item.get("ready") else text.UNKNOWN,
+        text.duration(item.get("uptime_s")) if item.get("ready") and not item.get("static") else text.UNKNOWN,
         text.number(item.get("requests_running")),
         text.number(item.get("requests_waiting")),
         text.percent(item.get("kv_cache_usage")),

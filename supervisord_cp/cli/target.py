@@ -66,6 +66,8 @@ def resolve(text: str, names: Names) -> tuple[Target, ...]:
         raise UsageError(f"{text} is the name of several things: write {choices}")
     if found:
         return (Target(kind=found[0], id=text),)
+    if text.partition(":")[0] not in names.nodes:
+        raise _unknown(text, names)
     return (resolve_node(text, names),)
 
 
@@ -79,13 +81,20 @@ def resolve_node(text: str, names: Names) -> Target:
         return Target(kind="node", id=text)
     node, _, device = text.partition(":")
     if node not in names.nodes or not device:
-        raise _unknown(text, names)
-    for item in names.nodes[node]:
+        raise _unknown_node(text, names)
+    for number, item in enumerate(names.nodes[node]):
         identity = str(item.get("uuid") or item.get("id"))
-        if device in (identity, str(item.get("index"))):
+        if device in (identity, str(item.get("index", number))):  # slots are counted
             return Target(kind="node", id=node, gpu=identity)
     devices = ", ".join(str(item.get("index", item.get("id"))) for item in names.nodes[node])
     raise UnknownTarget(f"{node} has no device {device!r}; it has {devices or 'none'}")
+
+
+def _unknown_node(text: str, names: Names) -> UnknownTarget:
+    near = get_close_matches(text.partition(":")[0], names.nodes, n=5, cutoff=0.5)
+    if near:
+        return UnknownTarget(f"no node is named {text!r}; did you mean {', '.join(near)}?")
+    return UnknownTarget(f"no node is named {text!r}; nodes are {', '.join(names.nodes) or 'none'}")
 
 
 def _unknown(text: str, names: Names) -> UnknownTarget:

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,7 +133,12 @@ async def test_operations_by_http(world: World) -> None:
             async with served.session.post(f"/api/v1{path}", json=body) as answer:
                 return answer.status, await answer.json()
 
-        assert (await post("/deployments/chat/scale", {"replicas": 3, "for_s": 60}))[0] == 200
+        status, said = await post("/deployments/chat/scale", {"replicas": 3, "for_s": 60})
+        assert status == 200
+        until = datetime.fromtimestamp(world.wall + 60, UTC)
+        assert said["message"] == f"chat is set to 3 until {until:%Y-%m-%d %H:%M:%S} UTC"
+        async with served.session.get("/api/v1/events") as answer:
+            assert said["message"] in await answer.text()
         assert world.controller.memory.overrides["chat"].expires_at == world.wall + 60
         assert (await post("/deployments/chat/scale", {"replicas": "auto"}))[0] == 200
         assert not world.controller.memory.overrides

@@ -112,7 +112,7 @@ def test_explain_of_an_instance_that_never_failed(run: Run, central: StubCentral
     value = {"instance": {"id": "chat-0"}, "capsule": None, "capsule_missing": "no abnormal end is kept"}
     central.says("explain/instance/chat-0", value)
     assert run("explain", "instance", "chat-0").stdout.splitlines()[-1] == (
-        "capsule_missing: no abnormal end is kept"
+        "last abnormal end: no abnormal end is kept"
     )
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from supervisord_cp.cli import sheets
+from supervisord_cp.cli.render import print_sheet
 from tests.cli.conftest import Run
 from tests.cli.samples import CHAT, CPU_NODE, CRASHED, GPU, GPU_NODE, READY, STALLED, STARTING, STATUS
 from tests.cli.stub import StubCentral
@@ -136,6 +137,22 @@ def test_state_of_a_deployment(item: sheets.Json, state: str) -> None:
 def test_no_colour_in_a_pipe(run: Run, central: StubCentral) -> None:
     central.says("instances", [READY])
     assert "\x1b" not in run("instances").stdout
+
+
+def test_no_colour_is_no_bold_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_sheet(sheets.instances_sheet([READY]))
+    assert "\x1b" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_sheet(sheets.instances_sheet([READY]))
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_nobody_knows_how_long_a_static_instance_has_been_up() -> None:
+    (row,) = sheets.instances_sheet([READY | {"static": True}]).rows
+    assert row[4] == "-"
 
 
 def test_watching_shows_changes_until_interrupted(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisord_cp.cli.target import Names, Target, UnknownTarget, resolve
+from supervisord_cp.cli.target import Names, Target, UnknownTarget, resolve, resolve_node
 from supervisord_cp.errors import UsageError
 
 NAMES = Names(
@@ -41,6 +41,20 @@ def test_unknown(text: str) -> None:
 def test_without_anything_near_the_deployments_are_listed() -> None:
     with pytest.raises(UnknownTarget, match="deployments are chat, twice"):
         resolve("zzzzzzz", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("zz", "nodes are gpu-a, twice"), ("gpu-b", "did you mean gpu-a")]
+)
+def test_where_a_node_is_meant_nodes_are_suggested(text: str, said: str) -> None:
+    with pytest.raises(UnknownTarget, match=said):
+        resolve_node(text, NAMES)
+
+
+@pytest.mark.parametrize("device", ["1", "slot-1"])
+def test_slots_have_numbers_too(device: str) -> None:
+    names = Names(deployments=(), instances=(), nodes={"a": [{"id": "slot-0"}, {"id": "slot-1"}]})
+    assert resolve(f"a:{device}", names) == (Target(kind="node", id="a", gpu="slot-1"),)
 
 
 def test_all_of_nothing_is_nothing() -> None:
