@@ -17,9 +17,10 @@ from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.learning import learn
 from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.placing import Placing
-from supervisord_cp.central.planning import Rollouts, make_plan
+from supervisord_cp.central.planning import make_plan
 from supervisord_cp.central.publish import desired_node
 from supervisord_cp.central.queries import Result
+from supervisord_cp.central.rollouts import Rollouts
 from supervisord_cp.central.routers import Routers
 from supervisord_cp.central.scale_view import Known
 from supervisord_cp.central.scaling import Scaling
@@ -271,7 +272,7 @@ class Controller:
             if before is None or before[0] is not view or before[1:] != seen[1:]:
                 self._routed[name] = seen
                 self.routers.update_node(view, self.memory.assignments, now)
-        self.routers.update_deployments(self.scaling.routed(self.config, self.memory))
+        self.routers.update_deployments(self.scaling.routed(self.config, self.memory, self.rollouts.compared))
         self.departures.told(self.routers.publish(self.epoch), now)
 
     # looking things up

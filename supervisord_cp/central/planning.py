@@ -1,6 +1,6 @@
-"""What is to be done next: reconciliation, who yields to whom, roll-outs that go back."""
+"""What is to be done next: reconciliation, and who yields to whom."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -11,18 +11,13 @@ from supervisord_cp.core.scaling.arbitrate import Claim, Tenant, preempt
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, place
 from supervisord_cp.core.scaling.reconcile import plan
 from supervisord_cp.core.scaling.reserve import Reserve
-from supervisord_cp.core.scaling.rollback import failed_revision
 from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, InstanceId, NodeName
-from supervisord_cp.model.event import Severity
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
-from supervisord_cp.model.launch import revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.scaling import Retire, ScalePlan
 from supervisord_cp.policy.placing import Placer
-
-Note = Callable[..., None]
 
 
 def make_plan(
@@ -102,43 +97,3 @@ def _tenant(assignment: Assignment, known: Known) -> Tenant:
         ready_s=found[1].uptime_s,
         requests=0 if load is None else (load.running or 0) + (load.waiting or 0),
     )
-
-
-class Rollouts:
-    """Which revisions have served, and which are given up."""
-
-    def __init__(self, memory: Memory, note: Note) -> None:
-        self._memory = memory
-        self._note = note
-        self._proven: dict[DeploymentName, set[str]] = {}
-
-    def served(self, deployment: DeploymentName, revision: str) -> None:
-        """A replica of this revision has become ready."""
-        self._proven.setdefault(deployment, set()).add(revision)
-
-    def apply(self, wanted: list[Wanted], known: Known) -> list[Wanted]:
-        """What is wanted, with revisions that did not come up replaced by their predecessors."""
-        mine: dict[DeploymentName, list[Assignment]] = {}
-        for assignment in self._memory.assignments.values():
-            mine.setdefault(assignment.deployment, []).append(assignment)
-        return [self._one(item, mine.get(item.deployment, []), known) for item in wanted]
-
-    def _one(self, item: Wanted, mine: list[Assignment], known: Known) -> Wanted:
-        revision = revision_of(item.spec)
-        bad = self._memory.bad.get(item.deployment)
-        if bad is not None and bad.revision != revision:
-            self._memory.absolve(item.deployment)
-            bad = None
-        if bad is None:
-            proven = frozenset(self._proven.get(item.deployment, ()))
-            bad = failed_revision(mine, revision, _failures(mine, known), proven)
-            if bad is not None:
-                self._memory.condemn(bad)
-                reason = Reason(code=ReasonCode.ROLLED_BACK, params={"revision": revision})
-                self._note("deployment.rolled_back", item.deployment, severity=Severity.ERROR, reason=reason)
-        return item if bad is None else replace(item, spec=bad.good)
-
-
-def _failures(mine: list[Assignment], known: Known) -> dict[InstanceId, int]:
-    found = {a.id: known.statuses.get(a.id) for a in mine}
-    return {name: entry[1].restarts for name, entry in found.items() if entry is not None}

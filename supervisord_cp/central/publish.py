@@ -92,7 +92,12 @@ def _routed(
 
 
 def routed_deployment(
-    config: DeploymentConfig, wanted: int, start_estimate_s: float | None, *, held: bool = False
+    config: DeploymentConfig,
+    wanted: int,
+    start_estimate_s: float | None,
+    *,
+    held: bool = False,
+    compared: bool = False,
 ) -> RoutedDeployment:
     """A deployment for routers. One that an operator holds stopped, or that is fixed at nothing, does not
     wake: requests for it need not wait."""
@@ -110,4 +115,5 @@ def routed_deployment(
         wakes=not held and (wanted > 0 or (scale is not None and scale.max > 0)),
         shadow=config.shadow,
         slo_ttft_ms=config.slo.ttft_ms,
+        compared=compared,
     )

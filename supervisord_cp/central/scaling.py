@@ -1,6 +1,6 @@
 """How many replicas each deployment gets: asks the scalers, applies the envelope, remembers why."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from supervisord_cp.central.events import EventLog
@@ -170,8 +170,10 @@ class Scaling:
             del self._said[name]
         self.unplaced = unplaced
 
-    def routed(self, config: Config, memory: Memory) -> tuple[RoutedDeployment, ...]:
-        """The deployments for routers."""
+    def routed(
+        self, config: Config, memory: Memory, compared: Collection[DeploymentName] = ()
+    ) -> tuple[RoutedDeployment, ...]:
+        """The deployments for routers; `compared` are those whose revisions are."""
         out = []
         stopped: dict[DeploymentName, int] = {}
         for assignment in memory.assignments.values():
@@ -184,7 +186,8 @@ class Scaling:
             wanted = max(0, asked - stopped.get(name, 0))
             held = name in memory.holds or (asked > 0 and wanted == 0)
             wanted = 0 if held else wanted
-            out.append(routed_deployment(deployment, wanted, self.start_seconds(name), held=held))
+            seconds, watched = self.start_seconds(name), name in compared
+            out.append(routed_deployment(deployment, wanted, seconds, held=held, compared=watched))
         return tuple(out)
 
     def observe(self, before: InstanceStatus | None, after: InstanceStatus, now: float) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 from supervisord_cp.central import ejections, fleet
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.scale_view import configured
-from supervisord_cp.model.assignment import Assignment
+from supervisord_cp.model.assignment import Assignment, BadRevision
 from supervisord_cp.model.base import DeploymentName, DeviceId
 from supervisord_cp.model.fleet import RoutedInstance
 from supervisord_cp.model.gpu import Gpu, GpuHealth, GpuUse
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
-from supervisord_cp.model.launch import EngineKind, RunState
+from supervisord_cp.model.launch import EngineKind, RunState, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.version import __version__
 
@@ -162,6 +162,9 @@ def deployments(controller: Controller) -> list[Json]:
         spec = controller.scaling.specs(controller.config).get(name)
         revision = "" if spec is None else controller.scaling.revision(spec)
         own = [i for i in mine if not i["static"]]
+        bad = controller.memory.bad.get(name)
+        if bad is not None:
+            revision = revision_of(bad.good)
         current = sum(i["revision"] == revision for i in own)
         scale = config.autoscale
         unplaced = controller.scaling.unplaced.get(name, [])
@@ -173,7 +176,7 @@ def deployments(controller: Controller) -> list[Json]:
                 "aliases": list(config.aliases),
                 "engine": config.engine,
                 "revision": revision,
-                "progress": f"{current}/{len(own)} at {revision}" if current != len(own) else "",
+                "progress": _progress(current, len(own), revision, bad),
                 "wanted": wanted,
                 "ready": sum(i["ready"] for i in mine if not i["static"]),
                 "static_ready": sum(i["ready"] for i in mine if i["static"]),
@@ -190,6 +193,15 @@ def deployments(controller: Controller) -> list[Json]:
             }
         )
     return out
+
+
+def _progress(current: int, there: int, revision: str, bad: BadRevision | None) -> str:
+    """How far a roll-out has come; "" when there is none."""
+    moving = f"{current}/{there} at {revision}" if current != there else ""
+    if bad is None:
+        return moving
+    back = f"{bad.revision} went back to {revision}: {render(bad.reason)}"
+    return f"{moving}; {back}" if moving else back
 
 
 def nodes(controller: Controller) -> list[Json]:

@@ -87,11 +87,13 @@ class Cordon(Value, frozen=True, kw_only=True):
 
 
 class BadRevision(Value, frozen=True, kw_only=True):
-    """A revision that did not come up; its predecessor is wanted instead until the configuration changes."""
+    """A revision that did not come up, or is worse; its predecessor is wanted instead until the configuration
+    changes."""
 
     deployment: DeploymentName
     revision: str
     good: LaunchSpec
+    reason: Reason = NO_REASON
 
 
 class Hold(Value, frozen=True, kw_only=True):

@@ -36,6 +36,8 @@ class RoutedDeployment(Value, frozen=True, kw_only=True):
     """A routing policy or scheduler that is asked beside the one in use."""
     slo_ttft_ms: float | None = None
     """Time to first token that requests should see."""
+    compared: bool = False
+    """Whether two of its revisions are compared: reports then say how its instances answer."""
 
 
 class RoutedInstance(Value, frozen=True, kw_only=True):

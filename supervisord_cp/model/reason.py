@@ -140,6 +140,10 @@ class ReasonCode(StrEnum):
     NODE_LOST = "node_lost"
     PREEMPTED = "preempted"
     ROLLED_BACK = "rolled_back"
+    MORE_ERRORS = "more_errors"
+    SLOWER = "slower"
+    ROLLING_OUT = "rolling_out"
+    ROLLED_OUT = "rolled_out"
 
     @classmethod
     def _missing_(cls, value: object) -> "ReasonCode":
@@ -278,6 +282,10 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.NODE_LOST: "{node} is silent and its engines do not answer",
     ReasonCode.PREEMPTED: "its place goes to {deployment}, which has a higher priority",
     ReasonCode.ROLLED_BACK: "revision {revision} did not come up",
+    ReasonCode.MORE_ERRORS: "{now} % of its answers fail, {before} % of its predecessor's",
+    ReasonCode.SLOWER: "its first token takes {now} s (median), its predecessor's {before} s",
+    ReasonCode.ROLLING_OUT: "revision {revision} replaces {before}",
+    ReasonCode.ROLLED_OUT: "revision {revision} is all there is",
 }
 
 

@@ -1,5 +1,8 @@
 """What a router tells central."""
 
+import math
+from typing import ClassVar
+
 from supervisord_cp.model.base import DeploymentName, Incarnation, Value
 
 
@@ -38,6 +41,33 @@ class OutOfRotation(Value, frozen=True, kw_only=True):
     on_trial: bool = False
     trials_left: int = 1
     """Requests that must go well before it is in rotation again."""
+
+
+class Outcomes(Value, frozen=True, kw_only=True):
+    """How one incarnation has answered, since the router sent the first request to it."""
+
+    BUCKETS_PER_DOUBLING: ClassVar[int] = 8
+
+    incarnation: Incarnation = Incarnation("")
+    answered: int = 0
+    failed: int = 0
+    """Broken off, or ended in an error of the engine's own."""
+    first_token: dict[int, int] = {}
+    """Times to the first token of streams, from the dispatch: how many by bucket (`bucket_of`)."""
+
+    @property
+    def total(self) -> int:
+        return self.answered + self.failed
+
+    @classmethod
+    def bucket_of(cls, seconds: float) -> int:
+        """Buckets grow by a twelfth each; the one of 1 ms is 0."""
+        return max(0, round(cls.BUCKETS_PER_DOUBLING * math.log2(max(seconds, 1e-3) / 1e-3)))
+
+    @classmethod
+    def seconds(cls, bucket: int) -> float:
+        """About what falls into a bucket."""
+        return float(1e-3 * 2.0 ** (bucket / cls.BUCKETS_PER_DOUBLING))
 
 
 class PolicyHealth(Value, frozen=True, kw_only=True):
@@ -89,3 +119,5 @@ class RouterReport(Value, frozen=True, kw_only=True):
     api_url: str = ""
     policies: tuple[PolicyHealth, ...] = ()
     shadows: tuple[ShadowCount, ...] = ()
+    outcomes: tuple[Outcomes, ...] = ()
+    """Of the deployments whose revisions are compared."""

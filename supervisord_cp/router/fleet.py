@@ -14,7 +14,7 @@ from supervisord_cp.core.routing.sharing import Entries
 from supervisord_cp.core.routing.table import RoutingTable, index
 from supervisord_cp.model.base import DeploymentName, Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot, RoutedDeployment
-from supervisord_cp.model.router import LeaseCount, OutOfRotation
+from supervisord_cp.model.router import LeaseCount, Outcomes, OutOfRotation
 from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.plugin_host.registry import Registry
 from supervisord_cp.policy.context import NO_RESULTS, QueryResults
@@ -150,6 +150,17 @@ class Fleet:
             LeaseCount(incarnation=account.incarnation, requests=account.inflight, tokens=account.tokens)
             for account in self.ledger.accounts()
             if account.inflight
+        )
+
+    def outcomes(self) -> tuple[Outcomes, ...]:
+        """How the instances of those deployments answer whose revisions are compared."""
+        compared = {name for name, lane in self.lanes.items() if lane.deployment.compared}
+        if not compared:
+            return ()
+        return tuple(
+            account.vitals.outcomes(account.incarnation)
+            for account in self.ledger.accounts()
+            if account.instance.deployment in compared
         )
 
     def out_of_rotation(self, now: float) -> tuple[OutOfRotation, ...]:

@@ -203,6 +203,7 @@ class Follower:
                     epoch=fleet.table.epoch,
                     version=fleet.table.version,
                     leases=fleet.leases(),
+                    outcomes=fleet.outcomes(),
                     demand=tuple(lane.demand() for lane in fleet.lanes.values()),
                     ejected=fleet.ejections.incarnations,
                     rotation=fleet.out_of_rotation(self._dispatcher.clock()),

@@ -82,6 +82,7 @@ class Judge:
             self._failed(flow, account, now)
         elif not flow.cut and flow.status < 500 and flow.status != CLIENT_GONE:
             account.vitals.failures = 0
+            account.vitals.answered += 1
             if flow.status < 400:
                 self._measure(flow, account, usage, now)
                 if flow.trial:
@@ -101,6 +102,7 @@ class Judge:
     def _failed(self, flow: "Flow", account: Account, now: float) -> None:
         vitals = account.vitals
         vitals.failures += 1
+        vitals.failed += 1
         if flow.trial and account.on_trial:
             self.eject(account, Cause.FAILURES, "its trial failed", now)
         elif 0 < self._most_failures <= vitals.failures:

@@ -12,7 +12,7 @@ from supervisord_cp.model.fleet import FleetSnapshot, RoutedInstance, apply_delt
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import DesiredNode, RunState, SleepLevel
 from supervisord_cp.model.node import NodeInventory, NodeReport
-from supervisord_cp.model.router import LeaseCount, OutOfRotation, RouterReport
+from supervisord_cp.model.router import LeaseCount, Outcomes, OutOfRotation, RouterReport
 from supervisord_cp.model.signal import NamedResult
 from supervisord_cp.wire import messages as m
 from tests.fakes.store import FakeStore
@@ -112,6 +112,8 @@ class FakeRouter:
         self.name = name
         self.snapshot: FleetSnapshot | None = None
         self.leases: dict[str, int] = {}
+        self.outcomes: dict[str, Outcomes] = {}
+        """By instance."""
         self.rotation: tuple[OutOfRotation, ...] = ()
         self.keys: dict[str, str] = {}
         self.queries: dict[str, NamedResult] = {}
@@ -140,11 +142,23 @@ class FakeRouter:
                 router=self.name,
                 epoch=snapshot.epoch if snapshot else "",
                 version=snapshot.version if snapshot else 0,
+                outcomes=self._outcomes(),
                 leases=tuple(
                     LeaseCount(incarnation=name, requests=count) for name, count in self.leases.items()
                 ),
                 rotation=self.rotation,
             )
+        )
+
+    def _outcomes(self) -> tuple[Outcomes, ...]:
+        """Of deployments that are compared, as a real router tells them."""
+        if self.snapshot is None or not any(d.compared for d in self.snapshot.deployments):
+            return ()
+        there = self.instances()
+        return tuple(
+            replace(one, incarnation=there[name].incarnation)
+            for name, one in self.outcomes.items()
+            if name in there
         )
 
     def instances(self) -> dict[str, RoutedInstance]:

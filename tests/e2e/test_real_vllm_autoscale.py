@@ -13,7 +13,7 @@ from tests.ports import free_ports
 
 FOLDER = os.environ.get("SUPERVISORD_CP_REAL_VLLM", "")
 LOADING_S = 300.0
-AT_ONCE = 6
+AT_ONCE = 4
 
 CONFIG = """
 [central]
@@ -23,6 +23,7 @@ state_dir = "central"
 api_listen = "127.0.0.1:{api}"
 central = "http://127.0.0.1:{control}"
 [agent]
+central = "http://127.0.0.1:{control}"
 state_dir = "agent"
 log_dir = "logs"
 device = "cpu"
@@ -30,18 +31,20 @@ slots = 2
 [agent.allow]
 executables = ["{vllm}"]
 dev_mode = true
+env = ["OMP_*"]
 [deployments.tiny]
 engine = "vllm"
 model = "{model}"
 served_name = "tiny"
 executable = "{vllm}"
 args = {{ max-model-len = 512, max-num-seqs = 8 }}
+env = {{ OMP_NUM_THREADS = "1" }}          # the load on one leaves a core for the start of the other
 sleep = "level1"                          # a vLLM for CPUs has no sleep mode: it starts and stops without
 [deployments.tiny.autoscale]
 min = 0
 max = 2
 idle_s = 3
-scalers = [{{ use = "hpa", params = {{ signal = "concurrency", target_average_value = 3 }} }}]
+scalers = [{{ use = "hpa", params = {{ signal = "concurrency", target_average_value = 2 }} }}]
 [deployments.tiny.autoscale.behavior.scale_down]
 stabilization_window_s = 3
 """
@@ -65,7 +68,7 @@ class Clients:
         self.ended = False
 
     async def one(self, client: httpx.AsyncClient) -> None:
-        body = {"model": "tiny", "prompt": "def main():", "max_tokens": 64, "ignore_eos": True}
+        body = {"model": "tiny", "prompt": "def main():", "max_tokens": 128, "ignore_eos": True}
         answer = await client.post(self._url, json=body)
         if answer.status_code != 200 or not answer.json()["choices"][0]["text"]:
             self.failed.append(f"{answer.status_code}: {answer.text}")
@@ -87,6 +90,14 @@ def deployment(up: Up) -> dict[str, object]:
     return found
 
 
+def knows(api: str) -> bool:
+    try:
+        models = httpx.get(f"{api}/v1/models").json().get("data", ())
+    except httpx.ConnectError:
+        return False
+    return any(model["id"] == "tiny" for model in models)
+
+
 async def until_second_answers(up: Up, clients: Clients) -> None:
     async with asyncio.timeout(LOADING_S):
         while len(clients.answered) < 2:
@@ -105,6 +116,7 @@ async def test_a_request_wakes_one_load_brings_the_second_and_idleness_takes_the
     file.write_text(CONFIG.format(vllm=vllm, model=Path(FOLDER) / "tiny-llama", api=api, control=api + 1))
     with running(tmp_path, "-c", str(file)) as up:
         clients = Clients(up.api)
+        await asyncio.to_thread(eventually, lambda: knows(up.api), "the router knows the deployment")
         assert deployment(up)["wanted"] == 0
         async with httpx.AsyncClient(timeout=2 * LOADING_S) as client:
             await clients.one(client)

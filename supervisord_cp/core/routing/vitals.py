@@ -4,6 +4,9 @@ from collections import deque
 from enum import IntEnum
 from typing import Final
 
+from supervisord_cp.model.base import Incarnation
+from supervisord_cp.model.router import Outcomes
+
 MOST: Final = 64
 """Answers that are looked at."""
 WINDOW_S: Final = 120.0
@@ -24,9 +27,13 @@ class Measure(IntEnum):
 class Vitals:
     """Of one incarnation. What is noted costs the same however much has been noted before."""
 
-    __slots__ = ("_samples", "failures")
+    __slots__ = ("_samples", "answered", "failed", "failures", "first_token")
 
     def __init__(self) -> None:
+        self.answered = 0
+        self.failed = 0
+        """In all, and never forgotten, like the times to first tokens by bucket (`Outcomes`)."""
+        self.first_token: dict[int, int] = {}
         self.failures = 0
         """In a row."""
         self._samples: tuple[deque[tuple[float, float]], ...] = tuple(deque(maxlen=MOST) for _ in Measure)
@@ -34,6 +41,18 @@ class Vitals:
     def note(self, measure: Measure, at: float, seconds: float) -> None:
         """Something took so long."""
         self._samples[measure].append((at, seconds))
+        if measure is Measure.FIRST_TOKEN:
+            bucket = Outcomes.bucket_of(seconds)
+            self.first_token[bucket] = self.first_token.get(bucket, 0) + 1
+
+    def outcomes(self, incarnation: Incarnation) -> Outcomes:
+        """All that was ever noted."""
+        return Outcomes(
+            incarnation=incarnation,
+            answered=self.answered,
+            failed=self.failed,
+            first_token=dict(self.first_token),
+        )
 
     def samples(self, measure: Measure, now: float) -> list[float]:
         """What was noted within the window."""
