@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "gpus": "show",
     "instances": "show",
     "deployments": "show",
+    "top": "top",
     "scale": "operate",
     "start": "operate",
     "stop": "operate",
@@ -33,6 +34,7 @@ _COMMANDS: Final = {
     "policy": "policy",
     "install": "install",
     "doctor": "doctor",
+    "completion": "completion",
 }
 """Each command and the module that has it, in the order of the help page."""
 
