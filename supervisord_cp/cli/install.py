@@ -1,4 +1,4 @@
-"""Putting in place what operators need: units for systemd."""
+"""Putting in place what operators need: units for systemd, scrape configuration and rules for Prometheus."""
 
 import grp
 import os
@@ -10,8 +10,9 @@ from typing import Final
 import click
 
 import supervisord_cp
-from supervisord_cp.cli.install_steps import Step
+from supervisord_cp.cli.install_steps import perform
 from supervisord_cp.cli.install_systemd import CONFIG, EngineUser, Installation, closed_folder, plan
+from supervisord_cp.cli.options import config_option
 from supervisord_cp.cli.package_data import packaged
 from supervisord_cp.errors import UsageError
 
@@ -33,7 +34,7 @@ After an upgrade: systemctl restart supervisord-cp-agent supervisord-cp-central;
 
 @click.group()
 def install() -> None:
-    """Put units in place."""
+    """Put units, scrape configuration and rules in place."""
 
 
 @install.command()
@@ -53,7 +54,7 @@ def systemd(dry_run: bool) -> None:
     closed = _closed(here)
     if closed and not dry_run:
         raise UsageError(closed)
-    _perform(steps, dry_run=dry_run)
+    perform(steps, dry_run=dry_run)
     for warning in (closed, *_warnings(user, booted=booted)):
         if warning:
             click.echo(f"warning: {warning}", err=True)
@@ -61,14 +62,39 @@ def systemd(dry_run: bool) -> None:
         click.echo(NEXT)
 
 
-def _perform(steps: tuple[Step, ...], *, dry_run: bool) -> None:
-    for step in steps:
-        click.echo(step.told)
-        if not dry_run:
-            try:
-                step.do()
-            except OSError as error:
-                raise UsageError(f"{error.filename}: {error.strerror}") from error
+@install.command()
+@config_option(required=False)
+@click.option("--address", metavar="URL", help="Central, as Prometheus reaches it.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    metavar="FILE",
+    help="A viewer's token, which Prometheus reads itself.",
+)
+@click.option(
+    "--prefix",
+    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
+    default=Path("/etc/prometheus"),
+    show_default=True,
+    metavar="DIR",
+    help="Prometheus' folder.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def prometheus(
+    config: Path | None, address: str | None, token_file: Path | None, prefix: Path, dry_run: bool
+) -> None:
+    """Install scrape configuration, recording rules and alerts.
+
+    Adds central's list of targets and the rules to prometheus.yml, or writes one where there is none; what
+    else is in it stays. Doing it again brings everything up to date.
+    """
+    from supervisord_cp.cli import install_prometheus as ours
+
+    found, token = ours.central_of(config) if address is None else (address, "")
+    steps = ours.plan(packaged("prometheus"), prefix, found, token, token_file)
+    perform(steps, dry_run=dry_run)
+    if not dry_run:
+        click.echo(ours.NEXT)
 
 
 def _engine_user() -> EngineUser | None:

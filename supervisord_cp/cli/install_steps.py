@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from supervisord_cp.errors import SupervisordError
+import click
+
+from supervisord_cp.errors import SupervisordError, UsageError
 from supervisord_cp.model.base import Value
 
 RUN_S: Final = 120.0
@@ -95,3 +97,18 @@ class Run(Value, frozen=True, kw_only=True):
 
 
 Step = Put | Remove | Run
+
+
+def perform(steps: tuple[Step, ...], *, dry_run: bool) -> None:
+    """Tell each step and do it; with `dry_run` only tell.
+
+    Raises:
+        SupervisordError: a step failed.
+    """
+    for step in steps:
+        click.echo(step.told)
+        if not dry_run:
+            try:
+                step.do()
+            except OSError as error:
+                raise UsageError(f"{error.filename}: {error.strerror}") from error
