@@ -17,7 +17,7 @@ GPU_MODEL: Final = "Qwen/Qwen2.5-0.5B-Instruct"
 """Small and free to download: something has to answer when no model is named."""
 PARALLEL_STARTS: Final = 4
 """Engines that load at the same time on GPUs."""
-ROUTER_DRAIN_S: Final = 5.0
+ROUTER_DRAIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,9 @@ class Acceptor:
         self._loop.add_reader(listening, self._ready)
 
     def close(self) -> None:
-        """Accept nobody any more; those who have connected are let in."""
+        """Accept nobody any more; those who have connected are let in. Once more changes nothing."""
+        if self._listening.fileno() < 0:
+            return
         self._loop.remove_reader(self._listening)
         if self._timer is not None:
             self._timer.cancel()

@@ -59,6 +59,7 @@ async def test_restarts_refuse_nobody_and_cut_nothing(tmp_path: Path) -> None:
         assert all([await finish(stream) for stream in opened])
         await until(lambda: len(router.children()) == 2, "the old ones end")
         await until(lambda: len(router.serving()) == 2, "and say so")
+        assert "with status 1" not in router.log.read_text()
 
 
 async def test_kept_connections_are_told_to_come_again(tmp_path: Path) -> None:

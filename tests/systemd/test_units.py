@@ -171,10 +171,12 @@ def test_a_restart_of_central_spares_a_router_that_it_started() -> None:
     assert directives("supervisord-cp-central.service")["KillMode"] == ["process"]
 
 
-def test_a_router_has_the_time_to_finish() -> None:
-    config = load(UNITS / "config.toml")
-    [stop_s] = directives("supervisord-cp-router.service")["TimeoutStopSec"]
-    assert float(stop_s) > config.router.drain_timeout_s
+def test_a_restart_of_the_router_spares_the_processes_that_finish_requests() -> None:
+    unit = directives("supervisord-cp-router.service")
+    assert unit["KillMode"] == ["process"]
+    assert unit["ExecStart"][0].endswith(" --no-wait")
+    assert int(unit["FileDescriptorStoreMax"][0]) > 0
+    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 
 def test_the_packaged_configuration_is_for_the_units() -> None:
