@@ -51,7 +51,7 @@ async def measure(seconds: float, only: set[str]) -> list[Row]:
             await there.use(scheduler, router, concurrency)
             figures = await run(there, arrivals(rate, seconds), one_key=one_key)
             name = f"{policy}, one key for all" if one_key else policy
-            rows.append(Row(table=table, policy=name, figures=figures))
+            rows.append(Row(table=table, policy=name, figures=figures, per_s=rate))
             print(f"{table}: {name}", file=sys.stderr, flush=True)
     return rows
 

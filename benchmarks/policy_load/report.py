@@ -20,6 +20,8 @@ class Row:
     table: str
     policy: str
     figures: Figures
+    per_s: float
+    """Requests a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ HEAD: Final = """\
 # What each policy is for, measured
 
 Made by `python benchmarks/policies.py --write`; {date}, {machine}, {cores} cores shared with whatever else
-ran there. One run of {seconds:g} s per policy: differences of a few hundredths are chance.
+ran there. One run of {seconds:g} s per policy, load average {load:.1f} at the end: differences of a few hundredths are chance.
 
 One router, one central and four [fake engines](../fake-engine.md) that differ, in the router's zone `near`
 and in `far`:
@@ -131,6 +133,7 @@ def document(rows: Sequence[Row], seconds: float) -> str:
         machine=f"{_processor()}, Python {platform.python_version()}",
         cores=os.cpu_count(),
         seconds=seconds,
+        load=os.getloadavg()[0],
         slo=SLO_TTFT_S,
         fleet=fleet,
     )
@@ -138,8 +141,8 @@ def document(rows: Sequence[Row], seconds: float) -> str:
     for name, title, text, columns in TABLES:
         mine = [row for row in rows if row.table == name]
         if mine:
-            rate = f"{mine[0].figures.requests / seconds:.0f}"
-            parts.append("\n".join([title, "", text.format(rate=rate), "", *_table(mine, columns), ""]))
+            told = text.format(rate=f"{mine[0].per_s:g}")
+            parts.append("\n".join([title, "", told, "", *_table(mine, columns), ""]))
     return "\n".join(parts)
 
 

@@ -72,7 +72,7 @@ class Hooks(Protocol):
         ...
 
     def on_instance_reset(self, incarnation: Incarnation) -> None:
-        """An incarnation is gone, and with it whatever it had cached."""
+        """An incarnation is gone or has gone to sleep, and with it whatever it had cached."""
         ...
 
     def describe(self) -> str:

@@ -192,7 +192,7 @@ class RouterPolicies:
             self._watch.disarm()
         for name in {*before.entries, *registry.entries}:
             if registry.version(name) != before.version(name):
-                self._changed(name, registry)
+                self._changed(name, before, registry)
         problems = {name or problem.path: str(problem) for name, problem in registry.problems()}
         for name, text in problems.items():
             if self._told_problems.get(name) != text:
@@ -202,12 +202,12 @@ class RouterPolicies:
         if self._dispatcher is not None:
             self._dispatcher.use_policies(registry)
 
-    def _changed(self, name: str, registry: Registry) -> None:
-        entry = registry.entries.get(name)
+    def _changed(self, name: str, before: Registry, registry: Registry) -> None:
+        entry, was = registry.entries.get(name), before.entries.get(name)
         if entry is not None and entry.spec is not None:
             log.info("policy %s is loaded: %s, version %s", name, entry.offer.where, entry.version)
             self._event("policy.loaded", name, f"version {entry.version} of {entry.offer.where}")
-        elif name in self.binder.book.figures:
+        elif was is not None and was.spec is not None:
             log.warning("policy %s is gone: the default decides in its place", name)
             self._event("policy.gone", name, "the default decides in its place", Severity.WARNING)
 

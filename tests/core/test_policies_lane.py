@@ -10,6 +10,7 @@ from supervisord_cp.core.policies.breaker import FIRST_OPEN_S, MOST_FAILURES
 from supervisord_cp.core.routing.decisions import MOST, OLDEST_S
 from supervisord_cp.core.routing.lane_policies import LanePolicies
 from supervisord_cp.core.routing.shadow import Agreement, RouterShadow, SchedulerShadow
+from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.request import Candidate
 from supervisord_cp.plugin_host.catalog import builtin_specs
 from supervisord_cp.policy.conformance import made
@@ -232,6 +233,27 @@ def test_policies_are_told_of_requests_and_of_incarnations_that_go() -> None:
     there.serve(instance(0, life="b"), instance(1))
     expected = [("on its way", "a", "chat-0"), ("begins", "a"), ("done", "a", True), ("gone", "chat-0.a")]
     assert told == [event for event in expected for _ in range(2)]
+
+
+def test_an_instance_that_goes_to_sleep_has_nothing_cached_when_it_wakes() -> None:
+    told: list[str] = []
+
+    class Watching:
+        def __call__(self, request: Any, candidates: Any, ctx: Any) -> list[float]:
+            return [0.0] * len(candidates)
+
+        def on_instance_reset(self, incarnation: str) -> None:
+            told.append(incarnation)
+
+    bench = Bench()
+    asleep = instance(0, state=InstanceState.SLEEPING)
+    there = bench.lane(instance(0), instance(1), steps=[bench.step("scorer", Watching())])
+    there.serve(asleep, instance(1))
+    there.serve(asleep, instance(1))
+    assert told == ["chat-0.a"], "once"
+    there.serve(instance(0), instance(1))
+    there.serve(asleep, instance(1))
+    assert told == ["chat-0.a"] * 2
 
 
 def test_arrivals_are_told_to_schedulers_that_count_them() -> None:

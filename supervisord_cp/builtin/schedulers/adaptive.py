@@ -11,7 +11,7 @@ from supervisord_cp.builtin.schedulers.cost_optimized import CostOptimized, Cost
 from supervisord_cp.builtin.schedulers.slo_aware import cannot_be_in_time, least_slack
 from supervisord_cp.policy import Candidate, QueueContext, RequestPriority, Value, WaitingRequest, scheduler
 
-REFRESH_S: Final = 1.0
+REFRESH_S: Final = 0.5
 FIFO: Final = "fifo"
 PRIORITY: Final = "priority"
 SLO: Final = "slo_aware"

@@ -94,14 +94,14 @@ class Lane(Generic[Item]):
     ) -> None:
         """Take over the snapshot's instances and who is ejected."""
         was_reachable = self.reachable
-        before = self._accounts
+        before, asleep = self._accounts, _asleep(self._instances)
         self._instances = tuple(instances)
         found = [account for i in instances if (account := ledger.get(i.incarnation)) is not None]
         self._accounts = {account.incarnation: account for account in found}
         self.rotation.refresh(found, ejections, now)
         if self.reachable is not was_reachable:
             self.changed_at = now
-        for incarnation in before.keys() - self._accounts.keys():
+        for incarnation in (before.keys() - self._accounts.keys()) | (_asleep(instances) - asleep):
             self._forget(incarnation, now)
 
     @property
@@ -329,6 +329,11 @@ class Lane(Generic[Item]):
             slots=self._slots(now) if all(account.limited for account in self._serving) else 0,
             slo_ttft_s=None if slo_ms is None else slo_ms / 1000,
         )
+
+
+def _asleep(instances: Sequence[RoutedInstance]) -> set[Incarnation]:
+    """Those that have given up their caches, although they will come back as the same incarnation."""
+    return {i.incarnation for i in instances if i.state is InstanceState.SLEEPING}
 
 
 def _watching(policies: LanePolicies) -> Iterator[Pipeline]:
