@@ -97,6 +97,38 @@ def prometheus(
         click.echo(ours.NEXT)
 
 
+@install.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--prometheus", metavar="URL", help="The fleet's Prometheus; else [prometheus] url.")
+@config_option(required=False)
+def grafana(dry_run: bool, prometheus: str | None, config: Path | None) -> None:
+    """Install dashboards and a datasource into Grafana's folders.
+
+    Writes below /etc/grafana/provisioning and /var/lib/grafana/dashboards. Doing it again brings everything
+    up to date.
+    """
+    from supervisord_cp.cli import install_grafana
+
+    if not dry_run and not (ROOT / install_grafana.PROVISIONING).is_dir():
+        raise UsageError(
+            f"there is no {ROOT / install_grafana.PROVISIONING}: install Grafana on this host first, "
+            "or import the files of packaging/grafana/dashboards by hand"
+        )
+    url = prometheus or _prometheus_of(config) or install_grafana.PACKAGED_PROMETHEUS
+    perform(install_grafana.plan(packaged("grafana"), url, root=ROOT), dry_run=dry_run)
+    if not dry_run:
+        click.echo("\nNext: systemctl restart grafana-server; the dashboards are in the folder `vLLM fleet`.")
+
+
+def _prometheus_of(config: Path | None) -> str:
+    """The address that the configuration names, "" when it names none."""
+    if config is None:
+        return ""
+    from supervisord_cp.config.load import load
+
+    return load(config).prometheus.url
+
+
 def _engine_user() -> EngineUser | None:
     """Whom the configuration names.
 
