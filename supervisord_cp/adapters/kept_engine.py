@@ -57,6 +57,7 @@ class KeptEngine:
         self._end_wanted = asyncio.Event()
         self._grace_s: float | None = None
         self._survivors: tuple[int, ...] = ()
+        self._log_lost_bytes = 0
         self._link: KeeperLink | None = None
         self._main: int | None = None
         self._pause_s = 0.0
@@ -70,6 +71,10 @@ class KeptEngine:
     @property
     def exited(self) -> asyncio.Future[ExitStatus]:
         return self._exited
+
+    @property
+    def log_lost_bytes(self) -> int:
+        return self._log_lost_bytes
 
     async def attach(self) -> None:
         """Wait until it is known how things stand: `exited` is done if the engine has ended."""
@@ -166,6 +171,7 @@ class KeptEngine:
         if status.record is not None:
             self._record = status.record
         self._survivors = status.survivors
+        self._log_lost_bytes = status.log_dropped_bytes
         if status.exit is not None:
             self._on_exit(status.exit)
         elif self._exited.done():

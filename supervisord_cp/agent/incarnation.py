@@ -29,6 +29,7 @@ from supervisord_cp.core.instances.progress import (
     is_stalled,
 )
 from supervisord_cp.engines.base import Engine
+from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
 from supervisord_cp.model.launch import EngineKind
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
@@ -79,6 +80,7 @@ class RunningIncarnation:
         *,
         watcher: Watcher,
         deliver: Deliver,
+        tell: Callable[[Event], None],
         served: bool = False,
         adopted: bool = False,
     ) -> None:
@@ -88,6 +90,8 @@ class RunningIncarnation:
         self._engine = engine
         self._watcher = watcher
         self._deliver = deliver
+        self._tell = tell
+        self._lost_bytes = process.log_lost_bytes
         self._served = served
         self._adopted = adopted
         self._began = watcher.clock.now()
@@ -242,6 +246,7 @@ class RunningIncarnation:
                 self._deliver(ev.ProbeFailed(reason=wrong))
             self.asked.set()
             self._watcher.oom.look()
+            self._look_at_log()
             now = self._watcher.clock.now()
             if self._served:
                 healthy, elapsed_s = wrong == NO_REASON, now - looked_at
@@ -251,6 +256,19 @@ class RunningIncarnation:
                     await self._give_up(Reason(code=ReasonCode.UNRESPONSIVE, params={"seconds": seconds}))
             looked_at = now
             await asyncio.sleep(self._pause_s(now))
+
+    def _look_at_log(self) -> None:
+        """An engine never waits for its log, so somebody has to say when that is not whole."""
+        lost = self.process.log_lost_bytes
+        if lost > self._lost_bytes:
+            message = (
+                f"{lost - self._lost_bytes} bytes of output could not be written to {self.notes.log_path}"
+            )
+            subject = self.process.record.instance
+            self._tell(
+                Event(kind="log.incomplete", subject=subject, message=message, severity=Severity.WARNING)
+            )
+        self._lost_bytes = lost
 
     def _pause_s(self, now: float) -> float:
         if self._served:

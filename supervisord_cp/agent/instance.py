@@ -307,6 +307,7 @@ class Instance:
             self._tools.launcher.engine(notes.desired),
             watcher=self._tools.watcher,
             deliver=self._watched,
+            tell=self._observer.told,
             served=served,
             adopted=adopted,
         )

@@ -11,7 +11,7 @@ from typing import Any, Final
 from supervisord_cp.keeper import host
 from supervisord_cp.keeper.control import Control
 from supervisord_cp.keeper.directory import complain, write_document
-from supervisord_cp.keeper.output import OutputPipe
+from supervisord_cp.keeper.pipe import OutputPipe
 from supervisord_cp.keeper.proctree import Tree, Unsettled
 from supervisord_cp.keeper.protocol import EXIT, PROTOCOL, ExitDocument, RecordDocument, StatusDocument
 from supervisord_cp.keeper.signals import SignalPipe
@@ -21,6 +21,8 @@ DEFAULT_GRACE_S: Final = 30.0
 FIRST_RETRY_S: Final = 0.005
 LONGEST_RETRY_S: Final = 1.0
 """A process in state D may stay for hours: it is tried again this often, and shown meanwhile."""
+READ_AGAIN_S: Final = 0.01
+LOSSES_APART_S: Final = 10.0
 SAVE_RETRY_S: Final = 1.0
 """The keeper stays until the disk has room for how the engine ended."""
 
@@ -55,6 +57,9 @@ class Keeper:
         self._kill_at = math.inf if ended is None else 0.0
         self._kill_retry_s = FIRST_RETRY_S
         self._save_at = math.inf
+        self._read_at = math.inf
+        self._losses_told = 0
+        self._losses_told_at = -math.inf
         self._selector = selectors.DefaultSelector()
         self._signals = SignalPipe()
         self._selector.register(self._signals.read_end, selectors.EVENT_READ, self._on_signal)
@@ -80,7 +85,7 @@ class Keeper:
             self._selector.close()
 
     def _wait_s(self) -> float | None:
-        due = min(self._kill_at, self._save_at)
+        due = min(self._kill_at, self._save_at, self._read_at)
         return None if due == math.inf else max(0.0, due - time.monotonic())
 
     def _turn(self, now: float) -> None:
@@ -89,6 +94,9 @@ class Keeper:
             self._kill(now)
         if now >= self._save_at:
             self._save(now)
+        if now >= self._read_at:
+            self._read_on()
+        self._tell_of_losses(now)
 
     def _reap(self, now: float) -> None:
         """Collect every child that ended: the main process, and orphans that came to us."""
@@ -116,7 +124,7 @@ class Keeper:
 
     def _on_exit(self, code: int | None, now: float) -> None:
         if self._output is not None:
-            self._output.drain()  # its last words are in the log before anybody hears of its end
+            self._output.drain(now)  # its last words are in the log before anybody hears of its end
         self._exit = exit_document(code, requested=self._stopping)
         self._control.publish()
         self._kill_at = now
@@ -144,7 +152,7 @@ class Keeper:
 
     def _on_gone(self, now: float) -> None:
         if self._output is not None:
-            self._output.drain()
+            self._output.drain(now)
         self._gone = True
         self._survivors = []
         self._save(now)
@@ -168,8 +176,18 @@ class Keeper:
 
     def _on_output(self, _: int) -> None:
         assert self._output is not None
-        if not self._output.forward():
+        now = time.monotonic()
+        if not self._output.takes_more(now):
             self._selector.unregister(self._output.read_end)
+            self._read_at = now + READ_AGAIN_S
+        elif not self._output.forward(now):
+            self._selector.unregister(self._output.read_end)
+
+    def _read_on(self) -> None:
+        """The disk was slower than the engine."""
+        assert self._output is not None
+        self._read_at = math.inf
+        self._selector.register(self._output.read_end, selectors.EVENT_READ, self._on_output)
 
     def _on_signal(self, _: int) -> None:
         for number in self._signals.read():
@@ -205,6 +223,13 @@ class Keeper:
         else:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._main_pidfd, number)
+
+    def _tell_of_losses(self, now: float) -> None:
+        """Output that the disk does not take is no secret, and no flood either."""
+        lost = self._dropped_bytes()
+        if lost != self._losses_told and now - self._losses_told_at >= LOSSES_APART_S:
+            self._losses_told, self._losses_told_at = lost, now
+            self._control.publish()
 
     def _dropped_bytes(self) -> int:
         return 0 if self._output is None else self._output.dropped_bytes

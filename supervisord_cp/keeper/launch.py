@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from supervisord_cp.keeper.output import OutputPipe
+from supervisord_cp.keeper.pipe import OutputPipe
 from supervisord_cp.keeper.protocol import NONCE_VARIABLE, MetaDocument
 
 ENGINE_UMASK: Final = 0o022

@@ -1,17 +1,12 @@
-"""What the engine writes: read from its pipe, kept in a log that is rotated by size.
+"""What the engine writes, kept in a log that is rotated by size.
 
 The engine is never made to wait for room on the disk: what cannot be written is counted and dropped.
 """
 
 import contextlib
-import fcntl
 import os
-import stat
 from typing import Final
 
-CHUNK_BYTES: Final = 64 * 1024
-PIPE_BYTES: Final = 256 * 1024
-"""Lets the engine run on while the disk makes the keeper wait for a moment."""
 LONGEST_LINE_BYTES: Final = 1024 * 1024
 """By how much a line may overrun the size of a log before it is torn."""
 LOG_MODE: Final = 0o640
@@ -52,6 +47,13 @@ class RotatedLog:
             data = data[cut:]
             if data or self._size >= self._max_bytes + LONGEST_LINE_BYTES:
                 self._rotate()
+
+    def skip(self, count: int, cause: str) -> None:
+        """Count output that never came here; what is written next begins with a note of it."""
+        if count:
+            self._gap_bytes += count
+            self._gap_cause = cause
+            self.dropped_bytes += count
 
     def close(self) -> None:
         if self._file is not None:
@@ -112,66 +114,3 @@ class RotatedLog:
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         return os.open(self._path, flags, LOG_MODE)
-
-
-class OutputPipe:
-    """The pipe that is the engine's standard output and standard error.
-
-    The engine holds its read end, too: while a killed keeper is replaced nobody gets SIGPIPE, and what is
-    written meanwhile waits in the pipe.
-    """
-
-    def __init__(self, log: RotatedLog, read_end: int | None = None) -> None:
-        """`read_end` of a pipe that an engine writes to already; default: a new pipe."""
-        self._log = log
-        if read_end is not None:
-            self.read_end = read_end
-            return
-        self.read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.read_end, False)
-        with contextlib.suppress(OSError):  # over the user's limit: the usual size will do
-            fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-    @property
-    def dropped_bytes(self) -> int:
-        return self._log.dropped_bytes
-
-    def forward(self) -> bool:
-        """Move what is there, one chunk at most. False: nothing more will come."""
-        try:
-            data = os.read(self.read_end, CHUNK_BYTES)
-        except BlockingIOError:
-            return True
-        self._log.write(data)
-        return bool(data)
-
-    def drain(self) -> None:
-        """Move what was written until now; whoever writes on for ever is not waited for."""
-        for _ in range(2 * PIPE_BYTES // CHUNK_BYTES):
-            try:
-                data = os.read(self.read_end, CHUNK_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                return
-            self._log.write(data)
-
-    def started(self) -> None:
-        """The engine has its end; from here on end of file means that nobody writes any more."""
-        os.close(self.write_end)
-
-    def close(self) -> None:
-        os.close(self.read_end)
-        self._log.close()
-
-
-def read_end_of(pid: int) -> int | None:
-    """Another read end of the pipe that is a process's standard output; None: that is no pipe any more.
-
-    Raises:
-        OSError: the process is gone, or somebody else's.
-    """
-    path = f"/proc/{pid}/fd/1"
-    if not stat.S_ISFIFO(os.stat(path).st_mode):
-        return None
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -11,7 +11,8 @@ from supervisord_cp.keeper import host
 from supervisord_cp.keeper.directory import exists, hold_lock, read_document, remove, write_document
 from supervisord_cp.keeper.keeper import Keeper, exit_document
 from supervisord_cp.keeper.launch import Launch, StartFailed, check_launch, start_engine
-from supervisord_cp.keeper.output import OutputPipe, RotatedLog, read_end_of
+from supervisord_cp.keeper.output import RotatedLog
+from supervisord_cp.keeper.pipe import OutputPipe, read_end_of
 from supervisord_cp.keeper.proctree import Identity, Tree, contradicts, read_process
 from supervisord_cp.keeper.protocol import (
     EXIT,

@@ -69,6 +69,11 @@ class EngineProcess(Protocol):
         """Done as soon as the main process is known to have ended. Shield it when awaiting."""
         ...
 
+    @property
+    def log_lost_bytes(self) -> int:
+        """Output that could not be written to the log: the disk is full, or hangs."""
+        ...
+
     async def stop(self, *, grace_s: float) -> None:
         """Ask for the end: SIGTERM to the main process, after `grace_s` SIGKILL to the whole tree.
 

@@ -63,6 +63,7 @@ class FakeProcess:
         self.stops: list[float] = []
         self.polite = polite
         self.closed = False
+        self.log_lost_bytes = 0
 
     async def stop(self, *, grace_s: float) -> None:
         self.stops.append(grace_s)

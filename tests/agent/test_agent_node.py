@@ -42,6 +42,22 @@ async def test_what_is_wanted_is_started_and_stopped(tmp_path: Path) -> None:
         assert parts.state_of("chat-1") is InstanceState.READY
 
 
+async def test_a_log_that_is_not_whole_is_an_event(tmp_path: Path) -> None:
+    with assembled(tmp_path) as parts:
+        parts.reporter.begin()
+        parts.take(A)
+        await ready(parts, "chat-0")
+        parts.backend.processes[A.id].log_lost_bytes = 4096
+
+        def told() -> list[str]:
+            messages = [one for one in parts.sent if isinstance(one, m.Events)]
+            events = [event for message in messages for event in message.events]
+            return [event.message for event in events if event.kind == "log.incomplete"]
+
+        await until(told, what="said")
+        assert told() == [f"4096 bytes of output could not be written to {tmp_path / 'chat-0.log'}"]
+
+
 async def test_a_restarted_agent_goes_on_with_what_is_on_disk(tmp_path: Path) -> None:
     with assembled(tmp_path) as parts:
         parts.take(A, B)

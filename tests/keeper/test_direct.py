@@ -1,6 +1,7 @@
 """What is particular to the direct back end: its keepers are children of the agent."""
 
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -11,10 +12,12 @@ import pytest
 from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.ports.process import SpawnFailed
 from tests.keeper import programs
-from tests.keeper.host import Host, until
+from tests.keeper.host import PATIENCE_S, Host, until
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 
+TOLD = tuple(map(int, platform.release().split(".")[:2])) >= (6, 15)
+"""Whether this kernel tells how a process ended to others than its parent."""
 LARGEST_RSS_KB = 20_000
 
 
@@ -45,6 +48,21 @@ async def test_a_python_that_is_not_there_is_a_failed_start(host: Host) -> None:
     with pytest.raises(SpawnFailed, match="cannot start a keeper"):
         await agent.spawn(host.request(programs.SLEEPER))
     agent.close()
+
+
+async def test_a_successor_knows_how_the_engine_ended(host: Host) -> None:
+    agent = DirectBackend(host.state_dir, report_wait_s=PATIENCE_S)
+    try:
+        engine = await host.spawn(programs.EXITS_ON_USR1, by=agent)
+        killed = engine.record.keeper_pid
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: engine.record.keeper_pid != killed)
+        os.kill(engine.record.pid, signal.SIGUSR1)
+        status = await engine.exited
+        assert (status.code, status.keeper_lost) == ((7, False) if TOLD else (None, True))
+        await engine.gone()
+    finally:
+        agent.close()
 
 
 @pytest.mark.parametrize("kills_keeper", [True, False])
