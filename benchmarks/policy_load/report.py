@@ -69,7 +69,8 @@ HEAD: Final = """\
 # What each policy is for, measured
 
 Made by `python benchmarks/policies.py --write`; {date}, {machine}, {cores} cores shared with whatever else
-ran there. One run of {seconds:g} s per policy, load average {load:.1f} at the end: differences of a few hundredths are chance.
+ran there: load average {load:.1f} at the end. One run of {seconds:g} s per policy: differences of a few
+hundredths are chance, and on a machine that is busy with something else larger ones, too.
 
 One router, one central and four [fake engines](../fake-engine.md) that differ, in the router's zone `near`
 and in `far`:
