@@ -97,15 +97,16 @@ def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
 
 
 def test_anthropic_messages(up: Up) -> None:
+    asked = {"model": MODEL, "max_tokens": 8, "messages": QUESTION, "extra_body": {"temperature": 0}}
     with anthropic.Anthropic(base_url=up.api, api_key="none", max_retries=0) as ai:
-        whole = ai.messages.create(model=MODEL, max_tokens=8, temperature=0, messages=QUESTION)
+        whole = ai.messages.create(**asked)
         assert whole.usage.output_tokens == 8
         assert whole._request_id
-        with ai.messages.stream(model=MODEL, max_tokens=8, temperature=0, messages=QUESTION) as stream:
+        with ai.messages.stream(**asked) as stream:
             text = "".join(stream.text_stream)
         assert text == whole.content[0].text
         with pytest.raises(anthropic.NotFoundError):
-            ai.messages.create(model="none", max_tokens=8, messages=QUESTION)
+            ai.messages.create(**asked | {"model": "none"})
 
 
 def test_httpx_lines(up: Up) -> None:
