@@ -29,7 +29,8 @@ def capacities(nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: fl
 
 def _capacity(view: fleet.NodeView, memory: Memory, here: list[Assignment]) -> NodeCapacity:
     gpus = view.gpus if view.inventory.device == "cuda" and view.gpus_known else ()
-    unclaimed = [gpu for gpu in gpus if not fleet.foreign(gpu)]
+    strangers = {gpu.uuid for gpu in gpus if fleet.foreign(gpu)}
+    unclaimed = [gpu for gpu in gpus if gpu.uuid not in strangers] if strangers else gpus
     taken: set[DeviceId] = set()
     replicas: dict[DeploymentName, int] = {}
     resting = {a.id for a in here if a.asleep and _sleeps(view.instances.get(a.id))}
@@ -48,7 +49,7 @@ def _capacity(view: fleet.NodeView, memory: Memory, here: list[Assignment]) -> N
         devices=(*view.inventory.slots, *(gpu.uuid for gpu in unclaimed if fleet.usable(gpu))),
         doubtful=tuple(gpu.uuid for gpu in unclaimed if gpu.health is GpuHealth.SUSPECT),
         ill={gpu.uuid: gpu.health for gpu in gpus if gpu.health in fleet.ILL},
-        foreign=tuple(gpu.uuid for gpu in gpus if fleet.foreign(gpu)),
+        foreign=tuple(gpu.uuid for gpu in gpus if gpu.uuid in strangers) if strangers else (),
         taken=frozenset(taken),
         asleep=frozenset(asleep),
         memory={gpu.uuid: held for gpu in gpus if gpu.uuid not in taken and (held := _memory(gpu))},

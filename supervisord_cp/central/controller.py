@@ -19,7 +19,7 @@ from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.placing import Placing
 from supervisord_cp.central.planning import make_plan
 from supervisord_cp.central.publish import desired_node
-from supervisord_cp.central.queries import Result
+from supervisord_cp.central.queries import Result, named
 from supervisord_cp.central.rollouts import Rollouts
 from supervisord_cp.central.routers import Routers
 from supervisord_cp.central.scale_view import Known
@@ -204,13 +204,14 @@ class Controller:
                 self.memory.assign(replace(assignment, lost=assignment.node in gone))
 
     def _known(self, states: dict[InstanceId, InstanceState]) -> Known:
+        now = self.clock.now()
         return Known(
-            now=self.clock.now(),
+            now=now,
             wall=self._wall(),
             statuses=self.statuses(),
             states=states,
             routers=self.routers.views,
-            results=self.query_results(),
+            results={name: named(result, now) for name, result in self.query_results().items()},
         )
 
     def states(self) -> dict[InstanceId, InstanceState]:

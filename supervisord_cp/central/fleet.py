@@ -102,4 +102,6 @@ def usable(gpu: Gpu) -> bool:
 
 def foreign(gpu: Gpu) -> bool:
     """Whether strangers hold enough of its memory that an engine should not be put there."""
+    if not gpu.holders:
+        return False
     return sum(holder.bytes for holder in gpu.holders if not holder.instance) > FOREIGN_BYTES

@@ -31,14 +31,8 @@ def total(result: Result, now: float) -> Signal:
     return _signal([s.value for s in result.samples], result, now)
 
 
-def of_instance(result: Result, instance: str, now: float) -> Signal | None:
-    """The part of a result that belongs to an instance; None when its series do not say."""
-    values = [s.value for s in result.samples if s.labels.get("instance_id") == instance]
-    return _signal(values, result, now) if values else None
-
-
 def named(result: Result, now: float) -> NamedResult:
-    """A result for routers: the sum, and what its series say of single instances."""
+    """A result as policies see it: the sum, and what its series say of single instances."""
     by_instance: dict[InstanceId, list[float]] = {}
     for sample in result.samples:
         if instance := sample.labels.get("instance_id"):

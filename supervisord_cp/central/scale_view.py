@@ -6,7 +6,6 @@ from typing import Final
 import msgspec
 
 from supervisord_cp.central import fleet
-from supervisord_cp.central.queries import Result, of_instance, total
 from supervisord_cp.central.routers import RouterView
 from supervisord_cp.central.signals import Signals
 from supervisord_cp.config.schema import AutoscaleConfig, DeploymentConfig, ShrinkCheckConfig
@@ -15,7 +14,14 @@ from supervisord_cp.model.base import DeploymentName, InstanceId
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind
 from supervisord_cp.model.scaling import Behavior, ScaleBounds, ScaleLimits, ScaleView, ShrinkCheck
-from supervisord_cp.model.signal import ReplicaPhase, ReplicaView, SignalName, SignalSource, measured
+from supervisord_cp.model.signal import (
+    NamedResult,
+    ReplicaPhase,
+    ReplicaView,
+    SignalName,
+    SignalSource,
+    measured,
+)
 
 UNBOUNDED: Final = 1_000_000
 _SERVING: Final = (InstanceState.READY, InstanceState.UNKNOWN, InstanceState.UNLISTED)
@@ -38,7 +44,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     statuses: Mapping[InstanceId, tuple[fleet.NodeView, InstanceStatus]]
     states: Mapping[InstanceId, InstanceState]
     routers: Mapping[str, RouterView]
-    results: Mapping[str, Result]
+    results: Mapping[str, NamedResult]
 
 
 def configured(deployment: DeploymentConfig) -> int:
@@ -130,7 +136,7 @@ def scale_view(
         draining=len(replicas) - len(counting),
         replicas=replicas,
         signals=measures,
-        queries={query: total(result, known.now) for query, result in known.results.items()},
+        queries={query: result.total for query, result in known.results.items()},
         tolerance=Behavior().tolerance if scale is None else behavior_of(scale).tolerance,
         max_concurrency=deployment.max_concurrency,
         slo_ttft_s=None if deployment.slo.ttft_ms is None else deployment.slo.ttft_ms / 1000,
@@ -148,7 +154,7 @@ def _replica(assignment: Assignment, known: Known, signals: Signals) -> ReplicaV
     view, status = found
     queries = {}
     for query, result in known.results.items():
-        part = of_instance(result, assignment.id, known.now)
+        part = result.instances.get(assignment.id)
         if part is not None:
             queries[query] = part
     return ReplicaView(

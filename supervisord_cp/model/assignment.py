@@ -55,8 +55,9 @@ class Assignment(Value, frozen=True, kw_only=True):
     @property
     def counts(self) -> bool:
         """Whether it is one of the replicas that are wanted: not removed, not asleep, not lost."""
-        removed = self.leaving is not None and self.leaving.to is Leave.REMOVE
-        return not (self.lost or removed or self.reserve)
+        if self.leaving is None:
+            return not self.lost and self.run is not RunState.SLEEPING
+        return not self.lost and self.leaving.to not in (Leave.REMOVE, Leave.SLEEP)
 
     @property
     def asleep(self) -> bool:
@@ -66,7 +67,9 @@ class Assignment(Value, frozen=True, kw_only=True):
     @property
     def reserve(self) -> bool:
         """Whether it sleeps, or drains to that end."""
-        return self.asleep or (self.leaving is not None and self.leaving.to is Leave.SLEEP)
+        if self.leaving is None:
+            return self.run is RunState.SLEEPING
+        return self.leaving.to is Leave.SLEEP
 
 
 class Override(Value, frozen=True, kw_only=True):

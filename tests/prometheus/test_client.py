@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from supervisord_cp.adapters.prometheus import PrometheusClient
-from supervisord_cp.central.queries import Queries, Result, named, of_instance, total
+from supervisord_cp.central.queries import Queries, Result, named, total
 from supervisord_cp.clock import ManualClock
 from supervisord_cp.config.schema import PrometheusConfig
 from supervisord_cp.model.signal import MISSING, NamedResult, SignalSource, SignalState
@@ -136,10 +136,9 @@ async def test_missing_nan_zero_and_stale_are_four_things() -> None:
 
 def test_a_series_with_an_instance_belongs_to_it() -> None:
     result = Result(samples=(PromSample(labels={"instance_id": "chat-0"}, value=4.0),), at=0.0)
-    found = of_instance(result, "chat-0", 1.0)
-    assert found is not None
-    assert (found.value, found.age_s) == (4.0, 1.0)
-    assert of_instance(result, "chat-1", 1.0) is None
+    found = named(result, 1.0).instances
+    assert (found["chat-0"].value, found["chat-0"].age_s) == (4.0, 1.0)
+    assert "chat-1" not in found
 
 
 def test_routers_are_told_the_sum_and_the_parts_of_instances() -> None:
