@@ -16,7 +16,7 @@ from supervisord_cp.adapters.central_link import CentralLink
 from supervisord_cp.adapters.host import HostReader
 from supervisord_cp.adapters.listeners import bind_error
 from supervisord_cp.adapters.nvml import NvmlReader
-from supervisord_cp.adapters.oom import OomWatch
+from supervisord_cp.adapters.oom import KernelLog, OomWatch
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.adapters.tokens import TokenFile, read_token
 from supervisord_cp.agent.backend import EngineSide, engine_side
@@ -191,7 +191,7 @@ class _Agent:
                 http=outside.http,
                 clock=outside.clock,
                 boot_id=outside.boot_id,
-                oom=OomWatch(outside.clock),
+                oom=OomWatch(outside.clock, log=KernelLog(outside.clock)),
                 timeline=self._timeline,
                 coroner=Coroner(self._capsules, self._launcher.secrets),
                 starts=Starts(outside.state),

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from supervisord_cp.adapters.listeners import listener_of, listens
-from supervisord_cp.adapters.oom import OomWatch
+from supervisord_cp.adapters.oom import NO_KILLS, Cgroup, OomKills, OomWatch, cgroup_of
 from supervisord_cp.adapters.stacks import stacks_of
 from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gpu_timeline import GpuTimeline
@@ -100,6 +100,9 @@ class RunningIncarnation:
         """Whether it was alive when it began to be watched."""
         self._progress: tuple[Progress, ...] = ()
         self._silence = ANSWERS
+        self._pids: frozenset[int] = frozenset()
+        """Its processes, as they were last looked for."""
+        self._cgroup: Cgroup | None = None
         self._stacks = ""
         self._fault: ExitCause | None = None
         self._fault_why = ""
@@ -118,6 +121,7 @@ class RunningIncarnation:
             self.asked.set()
             return
         self._seen = True
+        self._cgroup = cgroup_of(self.process.record.pid)
         self._probe(self._watch_health)
         if self._engine.metrics_path:
             self._probe(self._watch_load)
@@ -185,7 +189,7 @@ class RunningIncarnation:
 
     async def _watch_end(self) -> None:
         status = await asyncio.shield(self.process.exited)
-        oom_kills = self._watcher.oom.recent() if self._seen else 0
+        oom = self._watcher.oom.of(self._known_pids(), self._cgroup) if self._seen else NO_KILLS
         self._end_probes()
         self._load = None
         requested = status.requested or self._not_its_fault()
@@ -193,7 +197,7 @@ class RunningIncarnation:
             ev.Exited(code=status.code, signal=status.signal, requested=requested, age_s=status.age_s)
         )
         await self.process.gone()
-        gone = await self._why(status, oom_kills, asked=requested)
+        gone = await self._why(status, oom, asked=requested)
         self.process.close()
         self._deliver(gone)
 
@@ -202,7 +206,7 @@ class RunningIncarnation:
         record = self.process.record
         return record.boot_id != self._watcher.boot_id or record.pid == 0
 
-    async def _why(self, status: ExitStatus, oom_kills: int, *, asked: bool) -> ev.Gone:
+    async def _why(self, status: ExitStatus, oom: OomKills, *, asked: bool) -> ev.Gone:
         """Only an end that nobody asked for needs an explanation."""
         if asked and self._fault is None:
             return ev.Gone()
@@ -217,7 +221,7 @@ class RunningIncarnation:
             phase=Phase.NONE if self._start is None else self._start.phase,
             fault=self._fault,
             why=self._fault_why,
-            oom_kills=oom_kills,
+            oom=oom,
             stacks=self._stacks,
             xids=watcher.timeline.xids(devices) if self._seen else (),
             gpus=watcher.timeline.of(devices) if self._seen else (),
@@ -233,6 +237,8 @@ class RunningIncarnation:
     async def _watch_health(self) -> None:
         spec = self.notes.desired.spec
         path, looked_at = self._engine.ready_path(spec), self._watcher.clock.now()
+        if self._served:
+            self._pids = frozenset(await asyncio.to_thread(self.process.survivors))
         while True:
             wrong = await self._watcher.http.health(self.notes.url, path, self.notes.api_key)
             if wrong == NO_REASON and not self._served:
@@ -256,6 +262,11 @@ class RunningIncarnation:
                     await self._give_up(Reason(code=ReasonCode.UNRESPONSIVE, params={"seconds": seconds}))
             looked_at = now
             await asyncio.sleep(self._pause_s(now))
+
+    def _known_pids(self) -> frozenset[int]:
+        starting = self._start.pids if self._start is not None else frozenset()
+        record = self.process.record
+        return self._pids | starting | {record.pid, record.keeper_pid}
 
     def _look_at_log(self) -> None:
         """An engine never waits for its log, so somebody has to say when that is not whole."""
@@ -286,6 +297,7 @@ class RunningIncarnation:
             return NO_REASON
         # the main process first: it is nearly always the one
         tree = (record.pid, *self.process.survivors())
+        self._pids = frozenset(tree)
         if self._watcher.listens(tree, port) is not False:
             return NO_REASON
         reason = Reason(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from supervisord_cp.adapters.oom import NO_KILLS, OomKills
 from supervisord_cp.agent.capsules import Capsules
 from supervisord_cp.agent.launch import RunNotes
 from supervisord_cp.agent.log_files import tail_text
@@ -36,7 +37,7 @@ class End:
     """Set when the agent ended it for this cause."""
     why: str = ""
     """What the agent said when it did."""
-    oom_kills: int = 0
+    oom: OomKills = NO_KILLS
     xids: tuple[str, ...] = ()
     """What the driver has reported of its GPUs just before."""
     gpus: tuple[GpuSample, ...] = ()
@@ -67,14 +68,15 @@ class Coroner:
         if end.fault is not None:
             return Diagnosis(cause=end.fault, evidence=end.why)
         if status.keeper_lost:
-            return with_oom_kills(Diagnosis(cause=ExitCause.KEEPER_LOST), end.oom_kills)
+            return with_oom_kills(Diagnosis(cause=ExitCause.KEEPER_LOST), end.oom.number, end.oom.evidence)
         try:
             cause = engine.classify(status.code, status.signal, text, end.served)
             told = diagnose(status.code, status.signal, text, end.served)
         except Exception:  # a text that the engine's rules choke on must not keep it from restarting
             log.exception("why %s ended", end.incarnation)
             return Diagnosis(cause=ExitCause.UNKNOWN)
-        return with_oom_kills(Diagnosis(cause=cause, evidence=told.evidence), end.oom_kills)
+        found = Diagnosis(cause=cause, evidence=told.evidence)
+        return with_oom_kills(found, end.oom.number, end.oom.evidence)
 
 
 def _capsule(end: End, found: Diagnosis, text: str, stacks: str) -> Capsule:
@@ -95,7 +97,7 @@ def _capsule(end: End, found: Diagnosis, text: str, stacks: str) -> Capsule:
         signal=status.signal,
         phase=Phase.READY if end.served else end.phase,
         served=end.served,
-        oom_kills=end.oom_kills,
+        oom_kills=end.oom.number,
         gpus=end.gpus,
         stacks=stacks,
         log_tail=text,

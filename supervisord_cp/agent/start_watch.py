@@ -59,6 +59,8 @@ class StartWatch:
         self._start = Start()
         self._logged = False
         self._over = False
+        self.pids: frozenset[int] = frozenset()
+        """Its processes at the last look."""
         self._saving: asyncio.Future[None] | None = None
 
     @property
@@ -122,7 +124,8 @@ class StartWatch:
             self._start = looked(self._start, phase, 0.0, moved=True)
 
     def _work(self) -> Work:
-        return work_of({self._process.record.pid, *self._process.survivors()})
+        self.pids = frozenset({self._process.record.pid, *self._process.survivors()})
+        return work_of(self.pids)
 
     def _look(self, before: Work, after: Work, elapsed_s: float) -> None:
         seen = movement(before, after, logged=self._logged, elapsed_s=elapsed_s)

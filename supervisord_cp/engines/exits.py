@@ -163,15 +163,13 @@ def diagnose(
 _UNEXPLAINED: Final = (ExitCause.KILLED, ExitCause.ENGINE_DEAD, ExitCause.KEEPER_LOST, ExitCause.UNKNOWN)
 
 
-def with_oom_kills(found: Diagnosis, kills: int) -> Diagnosis:
-    """What the end means when the kernel killed processes of this host for want of memory just before.
+def with_oom_kills(found: Diagnosis, kills: int, evidence: str) -> Diagnosis:
+    """What the end means when the kernel killed processes for want of memory (in words: `evidence`).
 
     Such a kill leaves nothing in the engine's log, so it explains only what the log does not.
     """
     if kills <= 0 or found.cause not in _UNEXPLAINED:
         return found
-    processes = "1 process" if kills == 1 else f"{kills} processes"
-    evidence = f"the kernel's OOM killer ended {processes} of this host just before"
     return Diagnosis(cause=ExitCause.HOST_MEMORY, evidence=evidence)
 
 

@@ -40,7 +40,8 @@ class Capsule(Value, frozen=True, kw_only=True):
     """How far its start had come."""
     served: bool = False
     oom_kills: int = 0
-    """Processes of the host that the kernel killed for want of memory just before."""
+    """Processes that the kernel killed for want of memory just before: its own, or where they cannot be
+    told apart the host's."""
     gpus: tuple[GpuSample, ...] = ()
     """Its GPUs in the last minute, the oldest first."""
     stacks: str = ""

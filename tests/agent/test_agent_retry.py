@@ -81,16 +81,16 @@ async def test_a_kill_by_the_kernel_is_told_from_one_by_somebody(tmp_path: Path)
 def test_only_recent_kills_count(tmp_path: Path) -> None:
     clock, vmstat = ManualClock(), tmp_path / "vmstat"
     watch = OomWatch(clock, vmstat)
-    assert watch.recent() == 0, "a kernel that does not count"
+    assert watch.of([7], None).number == 0, "a kernel that does not count"
     vmstat.write_text("oom_kill 1\n")
     watch.look()
     clock.advance(2.0)
     vmstat.write_text("oom_kill 2\n")
-    assert watch.recent() == 1
+    assert watch.of([7], None).number == 1
     clock.advance(WINDOW_S + 1.0)
     watch.look()
     clock.advance(1.0)
-    assert watch.recent() == 0
+    assert watch.of([7], None).number == 0
 
 
 def test_inputs_are_program_model_policy_and_environment(tmp_path: Path) -> None:

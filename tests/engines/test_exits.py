@@ -128,7 +128,7 @@ def test_an_unknown_cause_shows_the_last_error_that_is_no_consequence() -> None:
 def test_the_oom_killer_explains_what_the_log_does_not(
     cause: ExitCause, kills: int, found: ExitCause
 ) -> None:
-    said = with_oom_kills(Diagnosis(cause=cause, evidence="line"), kills)
+    said = with_oom_kills(Diagnosis(cause=cause, evidence="line"), kills, "OOM killer")
     assert said.cause is found
     assert ("OOM killer" in said.evidence) == (found is not cause)
 
