@@ -17,7 +17,7 @@ from supervisord_cp.router.held import Held, begins_with_error
 from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import ResponseHead
 from supervisord_cp.router.judge import CLIENT_GONE
-from supervisord_cp.router.outgoing import upstream_message
+from supervisord_cp.router.outgoing import asks_to_switch, upstream_message
 from supervisord_cp.router.upstream import UpstreamConnection
 
 SWITCHING: Final = 101
@@ -355,6 +355,11 @@ class Flow:
         self.exchange.start(head.status, fields, self._length, framed=framed)
 
     def _switch(self, head: ResponseHead) -> None:
+        if not asks_to_switch(self.exchange):
+            assert self._upstream is not None
+            self._upstream.leave()
+            self.answer_invalid("it switches protocols unasked")
+            return
         self._answer = None
         self._first_bytes(SWITCHING, b"")
         self.exchange.switch(head.fields + self._id_line + self._instance_line)

@@ -52,6 +52,12 @@ class Credentials:
         )
 
 
+def asks_to_switch(exchange: Exchange) -> bool:
+    """Whether a websocket is asked for. A body with that is none of the protocol's: then it is a request like
+    any other, as an engine that does not switch would read an unframed body as its next request."""
+    return exchange.head.upgrade and not exchange.body
+
+
 def upstream_message(
     exchange: Exchange,
     endpoint: Endpoint,
@@ -78,7 +84,7 @@ def upstream_message(
     ]
     if left_ms is not None:
         pieces.append(b"x-deadline-ms: %d\r\n" % left_ms)
-    if head.upgrade:
+    if asks_to_switch(exchange):
         pieces.append(_SWITCH)
     elif body or head.method in _WITH_BODY:
         pieces.append(b"content-length: %d\r\n" % len(body))

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.router.kit import Rig, instance, raw, until
+from tests.router.kit import Rig, instance, raw, says, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -95,6 +95,35 @@ async def test_a_refused_upgrade_is_an_ordinary_answer(router: Rig) -> None:
         client.send(ASK + b"\r\n")
         answer = await client.answer()
         assert (answer.status, answer.body) == (403, b"no")
+
+
+SMUGGLED = b"POST /sleep HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"content-length: %d\r\n\r\n%b" % (len(SMUGGLED), SMUGGLED),
+        b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED),
+    ],
+)
+async def test_a_request_in_the_body_of_an_upgrade_stays_a_body(router: Rig, framed: bytes) -> None:
+    engine = await router.engine(says({"error": "no websocket here"}, status=404))
+    router.serve(instance(engine))
+    client = await router.client()
+    for _ in range(2):
+        client.send(ASK + framed)
+        assert (await client.answer()).status == 404
+    assert [(asked.target, asked.body) for asked in engine.asked] == [
+        ("/v1/realtime?model=chat", SMUGGLED)
+    ] * 2
+    assert all("upgrade" not in asked.headers for asked in engine.asked)
+
+
+async def test_a_switch_that_nobody_asked_for_is_no_answer(router: Rig) -> None:
+    router.serve(instance(await router.engine(raw(SWITCH + b"anything"))))
+    answer = await router.ask({"model": "chat"})
+    assert (answer.status, answer.reason) == (502, "upstream_invalid")
 
 
 async def test_a_slow_side_holds_the_other_back(router: Rig) -> None:

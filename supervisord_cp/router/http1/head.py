@@ -57,7 +57,7 @@ class RequestHead:
     keep_alive: bool
     expects_continue: bool
     upgrade: bool
-    """A websocket is asked for. Any other upgrade is ignored, and the body kept."""
+    """A websocket is asked for (which it is not when there is a body). Any other upgrade is ignored."""
     admitted: tuple[object, str] | None
     """A note of the core's: when it has let a head like this one in, and as whose."""
 
