@@ -70,7 +70,8 @@ HEAD: Final = """\
 
 Made by `python benchmarks/policies.py --write`; {date}, {machine}, {cores} cores shared with whatever else
 ran there: load average {load:.1f} at the end. One run of {seconds:g} s per policy: differences of a few
-hundredths are chance, and on a machine that is busy with something else larger ones, too.
+hundredths are chance. The rows ran one after the other, and what else ran there was not the same for all of
+them: shares and counts (hits, zone, session, refused, Jain) bear that well, p99 does not.
 
 One router, one central and four [fake engines](../fake-engine.md) that differ, in the router's zone `near`
 and in `far`:
