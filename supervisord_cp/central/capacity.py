@@ -1,7 +1,8 @@
 """What nodes have room for, as placement sees them. Pure."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Final, overload
 
 from supervisord_cp.central import fleet
 from supervisord_cp.central.memory import Memory
@@ -13,6 +14,27 @@ from supervisord_cp.model.instance import InstanceState, InstanceStatus
 
 NEXT_TO_NOTHING: Final = 0.01
 """Of a GPU's memory: what the driver itself holds on an empty one."""
+
+
+class Capacities(Sequence[NodeCapacity]):
+    """What nodes have room for, worked out when somebody asks."""
+
+    def __init__(self, nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: float) -> None:
+        self._now = nodes, memory, now
+
+    @cached_property
+    def _all(self) -> list[NodeCapacity]:
+        return capacities(*self._now)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @overload
+    def __getitem__(self, at: int) -> NodeCapacity: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[NodeCapacity]: ...
+    def __getitem__(self, at: int | slice) -> NodeCapacity | list[NodeCapacity]:
+        return self._all[at]
 
 
 def capacities(nodes: Mapping[NodeName, fleet.NodeView], memory: Memory, now: float) -> list[NodeCapacity]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from supervisord_cp.central import fleet
-from supervisord_cp.central.capacity import capacities
+from supervisord_cp.central.capacity import Capacities
 from supervisord_cp.central.departures import DEFAULT_DRAIN_S, Departures
 from supervisord_cp.central.events import EventLog
 from supervisord_cp.central.learning import learn
@@ -167,7 +167,7 @@ class Controller:
         wanted = self.scaling.decide(self.config, self.memory, known, self.events)
         if self.settled:
             self._note_losses(now)
-            nodes = capacities(self.nodes, self.memory, now)
+            nodes = Capacities(self.nodes, self.memory, now)
             wanted = self.rollouts.apply(wanted, known)
             placer = self.placing.placer(self.config)
             slept_s = self._sleepers.look(states, now)

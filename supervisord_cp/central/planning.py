@@ -1,6 +1,6 @@
 """What is to be done next: reconciliation, and who yields to whom."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -24,7 +24,7 @@ def make_plan(
     config: Config,
     memory: Memory,
     wanted: list[Wanted],
-    nodes: list[NodeCapacity],
+    nodes: Sequence[NodeCapacity],
     known: Known,
     placer: Placer,
     slept_s: Mapping[InstanceId, float],
@@ -56,7 +56,7 @@ def _make_room(
     made: ScalePlan,
     wanted: list[Wanted],
     assignments: tuple[Assignment, ...],
-    nodes: list[NodeCapacity],
+    nodes: Sequence[NodeCapacity],
     known: Known,
     placer: Placer,
 ) -> tuple[Retire, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from supervisord_cp.central.fleet import NodeView
 from supervisord_cp.central.routers import RouterView
-from supervisord_cp.model.base import DeploymentName, Incarnation, Value
+from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, Value
 from supervisord_cp.model.instance import EngineLoad, InstanceStatus
 from supervisord_cp.model.router import DeploymentDemand, RouterReport
 from supervisord_cp.model.signal import MISSING, Signal, SignalName, SignalSource, measured, together
@@ -22,7 +22,7 @@ ROUTER_FORGOTTEN_S: Final = 60.0
 
 
 class _Count(Value, frozen=True, kw_only=True):
-    """A counter's value at a moment."""
+    """A value at a moment."""
 
     at: float
     value: float
@@ -64,6 +64,8 @@ class Signals:
         self._prompt: dict[tuple[str, DeploymentName], _Rate] = {}
         self._generated: dict[Incarnation, _Rate] = {}
         self._preempted: dict[Incarnation, _Rate] = {}
+        self._busy: dict[DeviceId, _Count] = {}
+        """How busy each GPU was, as a ratio, when it was read last."""
         self._seen: dict[Incarnation, EngineLoad] = {}
         """What was last added to the sums of its deployment."""
         self._sums: dict[DeploymentName, dict[str, float]] = {}
@@ -81,6 +83,11 @@ class Signals:
 
     def node_reported(self, view: NodeView, now: float) -> None:
         """Count engines' totals, at the moments they were read."""
+        for gpu in view.gpus:
+            if gpu.utilization is not None:
+                self._busy[gpu.uuid] = _Count(at=now - gpu.age_ms / 1000, value=gpu.utilization)
+            else:
+                self._busy.pop(gpu.uuid, None)
         for status in view.instances.values():
             load = status.load
             if load is None or not status.incarnation:
@@ -197,8 +204,13 @@ class Signals:
             SignalName.WAITING: measured(load.waiting, source=SignalSource.AGENT, age_s=age),
             SignalName.KV_CACHE_USAGE: measured(load.kv_cache_usage, source=SignalSource.AGENT, age_s=age),
         }
-        if (busy := _utilization(status, view, now)) is not None:
-            out[SignalName.GPU_UTILIZATION] = busy
+        read = [self._busy[device] for device in status.devices if device in self._busy]
+        if read:
+            out[SignalName.GPU_UTILIZATION] = measured(
+                sum(one.value for one in read) / len(read),
+                source=SignalSource.AGENT,
+                age_s=now - min(one.at for one in read),
+            )
         for signal, rates in (
             (SignalName.GENERATION_TOKENS_PER_S, self._generated),
             (SignalName.PREEMPTIONS_PER_S, self._preempted),
@@ -253,13 +265,3 @@ def _ratio(total: Signal, count: Signal, heard: Signal) -> Signal:
         return count if total.known else total
     value = total.value / count.value if count.value > 0 else math.nan
     return measured(value, source=SignalSource.AGENT, age_s=heard.age_s, window_s=count.window_s)
-
-
-def _utilization(status: InstanceStatus, view: NodeView, now: float) -> Signal | None:
-    """The mean of an instance's GPUs; None where nothing measures it."""
-    mine = [g for g in view.gpus if g.utilization is not None and g.uuid in status.devices]
-    if not mine:
-        return None
-    age = max(gpu.age_ms for gpu in mine) / 1000 + (view.age_s(now) or 0.0)
-    mean = sum(gpu.utilization or 0.0 for gpu in mine) / len(mine)
-    return measured(mean, source=SignalSource.AGENT, age_s=age)

@@ -172,7 +172,7 @@ def test_gpu_utilization_is_that_of_its_own_gpus() -> None:
     gpus = tuple(Gpu(uuid=f"GPU-{n}", index=n, utilization=0.2 * n) for n in range(4))
     fleet.engines(load(), load(), gpus=gpus)
     assert fleet.read()[SignalName.GPU_UTILIZATION].value == pytest.approx(0.1)
-    fleet.engines(load(), load(), gpus=gpus[:1])
+    fleet.engines(load(), load(), gpus=(gpus[0], Gpu(uuid="GPU-1", index=1)))
     assert fleet.read()[SignalName.GPU_UTILIZATION].state is SignalState.MISSING
 
 

@@ -12,8 +12,7 @@ from supervisord_cp.core.scaling.placement import NodeCapacity, Place
 from supervisord_cp.core.scaling.reserve import NOBODY_SLEEPS, Reserve, in_the_way, over, wakeable
 from supervisord_cp.core.scaling.room import Room, Wanted
 from supervisord_cp.model.assignment import Assignment
-from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
-from supervisord_cp.model.gpu import GpuHealth
+from supervisord_cp.model.base import DeploymentName, InstanceId, Value
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import RunState, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode
@@ -79,7 +78,6 @@ class _Plan:
         self._states = states
         self._reserve = reserve
         self._room = Room(nodes, assignments, placer)
-        self._ill = {node.node: node.ill for node in nodes if node.ill}
         self._names = {a.id for a in assignments} | set(states)
         self._left = MOST_STARTS
         self._settled: set[InstanceId] = set()
@@ -99,7 +97,7 @@ class _Plan:
                 started += 1
                 self._left -= 1
         self._end_sleepers(item, mine, started)
-        for stranded, reason in _stranded(step, mine, self._states, self._ill):
+        for stranded, reason in _stranded(step, mine, self._states, self._room):
             if isinstance(self._start(item), Place):
                 self._end(stranded, reason)
         if step.replace is not None and not started and not isinstance(self._start(item), Place):
@@ -176,7 +174,7 @@ def _stranded(
     step: _Step,
     mine: Sequence[Assignment],
     states: Mapping[InstanceId, InstanceState],
-    ill: Mapping[NodeName, Mapping[DeviceId, GpuHealth]],
+    room: Room,
 ) -> Iterator[tuple[Assignment, Reason]]:
     """Replicas that do not serve and are bound to a GPU on which they cannot start: they go elsewhere.
 
@@ -185,8 +183,6 @@ def _stranded(
     """
     if step.retire:
         return  # those that do not serve go first
-    if not ill:
-        return
     for assignment in mine:
         if (
             not assignment.counts
@@ -197,7 +193,7 @@ def _stranded(
         ):
             continue
         for device in assignment.devices:
-            if (health := ill.get(assignment.node, {}).get(device)) is not None:
+            if (health := room.ill.get(assignment.node, {}).get(device)) is not None:
                 params: dict[str, str | int | float] = {"gpu": device, "health": health.value}
                 yield assignment, Reason(code=ReasonCode.GPU_UNWELL, params=params)
                 break

@@ -1,10 +1,12 @@
 """Room on the nodes while one plan is made: what is given away is gone for those who come after."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place, node_room, occupied, place
 from supervisord_cp.model.assignment import Assignment
-from supervisord_cp.model.base import DeploymentName, NodeName, Value
+from supervisord_cp.model.base import DeploymentName, DeviceId, NodeName, Value
+from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.launch import LaunchSpec
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
@@ -31,11 +33,21 @@ class Room:
     def __init__(
         self, nodes: Sequence[NodeCapacity], assignments: Iterable[Assignment], placer: Placer
     ) -> None:
-        self.nodes = {node.node: node for node in nodes}
+        self._given = nodes
         self._placer = placer
         self._reserved = _reserved(assignments)
         self._for: Wanted | None = None
         self._rooms: dict[NodeName, NodeRoom] = {}
+
+    @cached_property
+    def nodes(self) -> dict[NodeName, NodeCapacity]:
+        """The nodes as they are now. Looked at when they are needed: most plans place nothing."""
+        return {node.node: node for node in self._given}
+
+    @cached_property
+    def ill(self) -> dict[NodeName, Mapping[DeviceId, GpuHealth]]:
+        """GPUs on which nothing can start, by node."""
+        return {name: node.ill for name, node in self.nodes.items() if node.ill}
 
     def find(self, item: Wanted) -> Place | Reason:
         """The place of one more replica, or why there is none."""
