@@ -10,6 +10,8 @@ from supervisord_cp.model.scaling import KeptScaling, ScaleRecord, ScaleState
 
 KEEP_EVERY_S: Final = 5.0
 """How much of what a window has seen a crash may cost; changes are kept at once."""
+MOST_KEPT: Final = 16
+"""Deployments that are kept for their age in one step: the others wait, so that no step takes much longer."""
 
 
 class ScaleStates:
@@ -25,6 +27,8 @@ class ScaleStates:
         self._states: dict[DeploymentName, ScaleState] = {}
         self._ahead_s: dict[DeploymentName, float] = {}
         """What a deployment's time is ahead of the clock."""
+        self._kept = 0
+        """Deployments that this step has kept for their age."""
         self._start_s: dict[DeploymentName, float] = {}
         for name, kept in memory.scaling.items():
             if kept.start_s is not None:
@@ -58,12 +62,12 @@ class ScaleStates:
         name, before = record.decision.deployment, self._memory.scaling.get(record.decision.deployment)
         self._states[name] = state
         now = record.view.now_s
-        if (
-            before is None
-            or before.wanted != record.decision.wanted
-            or not 0 <= now - before.now_s < KEEP_EVERY_S
-            or _asked(before.state) != _asked(state)
-        ):
+        changed = (
+            before is None or before.wanted != record.decision.wanted or _asked(before.state) != _asked(state)
+        )
+        old = before is not None and not 0 <= now - before.now_s < KEEP_EVERY_S
+        if changed or (old and self._kept < MOST_KEPT):
+            self._kept += not changed
             self._memory.keep_scaling(
                 KeptScaling(
                     deployment=name,
@@ -82,8 +86,9 @@ class ScaleStates:
         """How long a start takes, as learned."""
         return self._start_s.get(name)
 
-    def keep_only(self, names: set[DeploymentName]) -> None:
-        """Forget deployments that are not configured any more."""
+    def end_step(self, names: set[DeploymentName]) -> None:
+        """All of `names` have had their turn. Deployments that are not configured any more are forgotten."""
+        self._kept = 0
         for name in [n for n in self._memory.scaling if n not in names]:
             self._memory.forget_scaling(name)
             self._states.pop(name, None)

@@ -111,7 +111,7 @@ class Scaling:
                 self._note(name, decided.wanted, record, events)
             if name not in memory.holds:
                 wanted.append(_wanted(deployment, decision.wanted, specs[name]))
-        self._states.keep_only(set(specs))
+        self._states.end_step(set(specs))
         if known.now - self._swept_s >= SWEEP_S:
             self._swept_s = known.now
             self.signals.forget(known.routers, (status.incarnation for _, status in known.statuses.values()))

@@ -238,3 +238,19 @@ async def test_a_decision_of_another_release_is_left_out(tmp_path) -> None:
     decisions.keep(record(2))
     assert [at for at, _ in await decisions.latest("chat", 5)] == [2.0]
     store.close()
+
+
+def test_no_step_keeps_many_for_their_age_alone() -> None:
+    """Each has its turn all the same."""
+    world = World(*(deployment(f"d{n}", replicas=0) for n in range(40)))
+    world.run(3.0)
+    before = {name: kept.now_s for name, kept in world.controller.memory.scaling.items()}
+    assert len(before) == 40
+    seen = []
+    for _ in range(20):
+        world.run(0.5)
+        after = {name: kept.now_s for name, kept in world.controller.memory.scaling.items()}
+        seen.append(sum(after[name] != at for name, at in before.items()))
+        before = after
+    assert max(seen) <= 2 * 16  # `run` ends with one more step
+    assert sum(seen) >= 40
