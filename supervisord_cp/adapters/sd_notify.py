@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import time
+from array import array
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
@@ -40,10 +41,10 @@ class Notifier:
 
     def keep(self, sockets: Sequence[socket.socket], name: str, *, instead: bool = False) -> None:
         """Have systemd hold these sockets open while we are restarted (`FileDescriptorStoreMax=`), `instead`
-        of those that it holds by this name."""
+        of those that it holds by this name. They need not listen yet."""
         if instead:
             self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
-        self._send(f"FDSTORE=1\nFDNAME={name}", [one.fileno() for one in sockets])
+        self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", [one.fileno() for one in sockets])
 
     def watchdog(self) -> None:
         """Still making progress. Call it from the work itself, not from a timer beside it."""
@@ -55,10 +56,9 @@ class Notifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.setblocking(False)
-                if descriptors:
-                    socket.send_fds(sender, [text.encode()], descriptors, 0, self._address)
-                else:
-                    sender.sendto(text.encode(), self._address)
+                # Not socket.send_fds, which ignores the address before Python 3.12.
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+                sender.sendmsg([text.encode()], [rights] if descriptors else [], 0, self._address)
         except OSError as error:
             log.debug("systemd was not told %r: %s", text, error)
 

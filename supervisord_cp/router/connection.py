@@ -66,6 +66,7 @@ class ClientConnection(asyncio.Protocol):
         "_core",
         "_deadline",
         "_exchange",
+        "_grace_s",
         "_head",
         "_heads",
         "_key",
@@ -111,6 +112,7 @@ class ClientConnection(asyncio.Protocol):
         """Bytes thrown away since we said goodbye; -1 before."""
         self.closing = False
         """Whether the next answer is the last one."""
+        self._grace_s = 0.0
 
     # --- the transport's calls
 
@@ -164,14 +166,15 @@ class ClientConnection(asyncio.Protocol):
     def answered(self, *, keep: bool) -> None:
         """The exchange is over and its answer written."""
         self._exchange = None
-        keep = keep and not self.closing
+        # An answer that began before we drain has promised that one more request may come.
+        keep = keep and (not self.closing or self._grace_s > 0)
         if self._lingered >= 0 or (self._buffer and not keep):
             self._linger()
             return
         if not keep:
             self.transport.close()
             return
-        self._deadline = self._clock() + self._limits.idle_timeout_s
+        self._deadline = self._clock() + (self._grace_s if self.closing else self._limits.idle_timeout_s)
         self.hold_reading(False)
         if self._buffer:
             self._deadline = self._clock() + self._limits.header_timeout_s
@@ -212,9 +215,10 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(Rejection(reason=RejectReason.REQUEST_TIMEOUT, message=message))
 
     def drain(self, grace_s: float) -> None:
-        """Answer what has been asked, then close. An idle one is closed after `grace_s` seconds: a request
-        may be on its way."""
+        """Answer what has been asked, then close. One that is idle, or was promised to be kept, is closed
+        after `grace_s` seconds: a request may be on its way."""
         self.closing = True
+        self._grace_s = grace_s
         if self._exchange is None and not self._buffer and self._head is None and self._lingered < 0:
             if grace_s:
                 self._deadline = min(self._deadline, self._clock() + grace_s)

@@ -41,6 +41,20 @@ def test_messages(manager: tuple[socket.socket, str]) -> None:
     assert received() == "STOPPING=1"
 
 
+def test_sockets_are_handed_over(manager: tuple[socket.socket, str]) -> None:
+    receiver, path = manager
+    notifier = Notifier({"NOTIFY_SOCKET": path})
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        notifier.keep([listening], "api")
+        text, descriptors, _, _ = socket.recv_fds(receiver, 4096, 4)
+        with socket.socket(fileno=descriptors[0]) as received:
+            assert received.getsockname() == listening.getsockname()
+    assert text.decode() == "FDSTORE=1\nFDPOLL=0\nFDNAME=api"  # one that is bound alone looks hung up
+    notifier.keep([], "api", instead=True)
+    assert receiver.recv(4096).decode() == "FDSTOREREMOVE=1\nFDNAME=api"
+
+
 def test_a_manager_that_does_not_read_never_blocks_us(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:

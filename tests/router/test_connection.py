@@ -399,6 +399,28 @@ async def test_a_request_that_runs_is_not_idle() -> None:
             pass
 
 
+@pytest.mark.parametrize("grace_s", [0.0, 60.0])
+async def test_a_client_that_was_promised_another_request_may_make_it_while_we_drain(
+    router: Rig, grace_s: float
+) -> None:
+    gate = asyncio.Event()
+    engine = await router.engine(streams("a", "b", gate=gate))
+    router.serve(instance(engine))
+    client = await router.client()
+    client.send(OK)
+    _, headers = await client.head()
+    assert "connection" not in headers
+    router.listener.drain(grace_s)
+    gate.set()
+    while await client.chunk():
+        pass
+    if grace_s:
+        client.send(OK)
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert await client.rest() == b""
+
+
 async def test_the_answer_to_a_refused_request_is_read_before_the_end(router: Rig) -> None:
     """Closing a socket with unread data resets it, and a reset can destroy the answer on its way."""
     router.serve(instance("http://127.0.0.1:9"))

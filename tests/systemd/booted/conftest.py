@@ -42,4 +42,4 @@ def fleet(machine: Machine) -> Iterator[Fleet]:
     made.systemctl("start", *DAEMONS)
     made.served()
     yield made
-    made.systemctl("stop", *DAEMONS, "supervisord-cp-engine@*")
+    machine.run("systemctl", "stop", *DAEMONS, "supervisord-cp-engine@*")

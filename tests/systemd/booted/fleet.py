@@ -148,9 +148,18 @@ args = {{ fake-itl-ms = 20.0 }}
         return self.machine.do(PROGRAM, "--token-file", OPERATOR, *words)
 
     def versions(self) -> dict[str, str]:
-        """What central and agent say that they are."""
-        nodes = {one["name"]: str(one["version"]) for one in self._told("nodes")}
-        return {"central": str(self._told("status")["central"]["version"]), **nodes}
+        """What central, agent and router say that they are."""
+        try:
+            status, nodes = self._told("status"), self._told("nodes")
+        except (OSError, urllib.error.URLError):
+            return {}
+        versions = {one["name"]: one["version"] for one in nodes}
+        versions |= {one["id"]: one["release"] for one in status["routers"] if one["connected"]}
+        return {"central": status["central"]["version"], **versions}
+
+    def routers(self) -> set[str]:
+        """Processes that serve the API."""
+        return {one["id"] for one in self._told("status")["routers"] if one["connected"]}
 
     def instances(self) -> dict[str, dict[str, Any]]:
         """As central sees them, none while it cannot be asked."""
