@@ -15,6 +15,7 @@ from supervisord_cp.agent.engine_http import EngineHttp
 from supervisord_cp.agent.gpu_timeline import GpuTimeline
 from supervisord_cp.agent.launch import RunNotes
 from supervisord_cp.agent.post_mortem import Coroner, End
+from supervisord_cp.agent.pulse import Pulse
 from supervisord_cp.agent.sleeping import Sleeper
 from supervisord_cp.agent.start_watch import StartWatch
 from supervisord_cp.agent.starts import Starts
@@ -98,6 +99,7 @@ class RunningIncarnation:
         self._start: StartWatch | None = None
         self._seen = False
         """Whether it was alive when it began to be watched."""
+        self._pulse = Pulse(engine, notes, watcher.http)
         self._progress: tuple[Progress, ...] = ()
         self._silence = ANSWERS
         self._pids: frozenset[int] = frozenset()
@@ -185,6 +187,7 @@ class RunningIncarnation:
         for probe in self._probes:
             probe.cancel()
         self._probes.clear()
+        self._pulse.close()
         self.asked.set()
 
     async def _watch_end(self) -> None:
@@ -314,9 +317,10 @@ class RunningIncarnation:
                 )
                 if page is not None:
                     load, now = self._engine.load(page), self._watcher.clock.now()
-                    self._progress = all_progressed(self._progress, load, now - self._loaded_at)
-                    self._load, self._loaded_at = load, now
-                    await self._check_progress(load)
+                    watched = self._pulse.look(load, now)
+                    self._progress = all_progressed(self._progress, watched, now - self._loaded_at)
+                    self._load, self._loaded_at = self._pulse.without(load), now
+                    await self._check_progress(watched)
             await asyncio.sleep(self._pause_s(self._watcher.clock.now()))
 
     async def _check_progress(self, load: EngineLoad) -> None:

@@ -116,6 +116,10 @@ class Engine(Protocol):
         """The path that answers 200 when the engine serves."""
         ...
 
+    def pulse(self, spec: LaunchSpec) -> EngineCall | None:
+        """The smallest piece of work for an engine that serves; None: it cannot be asked for one."""
+        ...
+
     def load(self, page: str) -> EngineLoad:
         """The figures of a metrics page; what is not on it is None. Quick: pages have 100 kB."""
         ...

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from supervisord_cp.engines.arguments import plain
-from supervisord_cp.engines.base import Capabilities, LaunchContext, LaunchRefused, PreparedLaunch
+from supervisord_cp.engines.base import Capabilities, EngineCall, LaunchContext, LaunchRefused, PreparedLaunch
 from supervisord_cp.engines.environment import check_variables, decided_environment, visible_devices
 from supervisord_cp.engines.exits import diagnose
 from supervisord_cp.engines.vllm_probe import find_program
@@ -60,6 +60,10 @@ class CommandEngine:
     def ready_path(self, spec: LaunchSpec) -> str:
         """As the deployment says."""
         return spec.ready_path
+
+    def pulse(self, spec: LaunchSpec) -> EngineCall | None:
+        """Nothing is known of what it does."""
+        return None
 
     def load(self, page: str) -> EngineLoad:
         """Nothing is known of its metrics."""

@@ -7,6 +7,7 @@ from typing import Final
 from supervisord_cp.engines.arguments import by_flag, command_line, not_a_flag
 from supervisord_cp.engines.base import (
     Capabilities,
+    EngineCall,
     LaunchContext,
     LaunchRefused,
     PreparedLaunch,
@@ -109,6 +110,11 @@ class VllmEngine:
     def ready_path(self, spec: LaunchSpec) -> str:
         """vLLM answers there only once it serves."""
         return "/health"
+
+    def pulse(self, spec: LaunchSpec) -> EngineCall | None:
+        """One token. What cannot complete a text answers with an error, which says nothing."""
+        name = spec.served_names[0] if spec.served_names else spec.model
+        return EngineCall(path="/v1/completions", body={"model": name, "prompt": "1", "max_tokens": 1})
 
     def load(self, page: str) -> EngineLoad:
         """See `vllm_metrics`."""

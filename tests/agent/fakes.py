@@ -169,6 +169,9 @@ class FakeEngine:
     def ready_path(self, spec: LaunchSpec) -> str:
         return "/health"
 
+    def pulse(self, spec: LaunchSpec) -> EngineCall | None:
+        return EngineCall(path="/pulse")
+
     def load(self, page: str) -> EngineLoad:
         if self.broken_pages:
             self.broken_pages -= 1
@@ -194,6 +197,9 @@ class FakeHttp:
         self.resting: set[str] = set()
         self.asleep: set[str] = set()
         self.keys: set[str] = set()
+        self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def health(self, url: str, path: str, key: str) -> Reason:
         await asyncio.sleep(0)
@@ -209,6 +215,10 @@ class FakeHttp:
 
     async def call(self, url: str, call: EngineCall, key: str, timeout_s: float) -> bytes:
         await asyncio.sleep(0)
+        if call.path == "/pulse":
+            self.asked += 1
+            await self.answers.wait()
+            return b"{}"
         if call.path == "/completion":
             return b'{"choices": [{"text": "Paris"}]}'
         (self.asleep.add if call.path == "/sleep" else self.asleep.discard)(url)

@@ -6,14 +6,22 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from supervisord_cp.adapters.stacks import stacks_of
-from supervisord_cp.agent import incarnation
+from supervisord_cp.agent import incarnation, pulse
 from supervisord_cp.agent.capsules import read_capsule
-from supervisord_cp.model.instance import ExitCause, InstanceState
+from supervisord_cp.agent.engine_http import EngineHttp
+from supervisord_cp.agent.launch import RunNotes
+from supervisord_cp.agent.pulse import PULSE_S, Pulse
+from supervisord_cp.engines.base import EngineCall
+from supervisord_cp.engines.vllm import VllmEngine
+from supervisord_cp.model.instance import EngineLoad, ExitCause, InstanceState
+from supervisord_cp.model.launch import DesiredInstance
 from supervisord_cp.model.reason import ReasonCode
 from supervisord_cp.wire import messages as m
 from tests.agent.daemon import AgentHost, all_gone, members
@@ -90,6 +98,79 @@ async def test_an_engine_that_answers_no_health_check_any_more_is_restarted(tmp_
         await until(lambda: len(parts.backend.requests) == 2, what="restarted")
         kept = json.loads(parts.capsules.last(A.id))
         assert (kept["cause"], kept["evidence"][:30]) == ("stalled", "every health check has failed ")
+
+
+class Quiet:
+    """An engine's HTTP side that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[EngineCall] = []
+        self.answers = asyncio.Event()
+        self.rests_now = False
+
+    async def rests(self, url: str, paths: tuple[str, ...], key: str) -> bool:
+        return self.rests_now
+
+    async def call(self, url: str, call: EngineCall, key: str, timeout_s: float) -> bytes:
+        self.calls.append(call)
+        await self.answers.wait()
+        return b"{}"
+
+
+def idle(tokens: float = 5, **figures: Any) -> EngineLoad:
+    return EngineLoad(running=0, waiting=0, iterations_total=9, generation_tokens_total=tokens, **figures)
+
+
+async def pulse_of(http: Quiet, wanted: DesiredInstance = A) -> Pulse:
+    notes = RunNotes(desired=wanted, host="127.0.0.1", port=100, log_path="")
+    return Pulse(VllmEngine(), notes, cast("EngineHttp", http))
+
+
+@pytest.mark.asyncio
+async def test_an_idle_engine_is_asked_and_the_question_counts_as_work() -> None:
+    http = Quiet()
+    feeling = await pulse_of(http)
+    for second in range(round(PULSE_S) + 1):
+        assert feeling.look(idle(), second) == idle(), "not before its time"
+    await until(lambda: http.calls, what="asked")
+    assert feeling.look(idle(), PULSE_S + 1).running == 1
+    assert feeling.without(EngineLoad(running=1, generation_tokens_total=5)).running == 0, (
+        "nobody else sees it"
+    )
+    http.answers.set()
+    await until(lambda: feeling.look(idle(6), PULSE_S + 2).running == 0, what="answered")
+    assert feeling.without(idle(6)) == idle(5)
+    assert len(http.calls) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("why", ["works", "sleeps", "rests", "switched off", "waits"])
+async def test_who_need_not_be_asked_is_not(why: str) -> None:
+    http = Quiet()
+    http.rests_now = why == "rests"
+    feeling = await pulse_of(http, desired("chat-0", stall_s=0.0) if why == "switched off" else A)
+    for second in range(3 * round(PULSE_S)):
+        figures = idle(second if why == "works" else 5, asleep=why == "sleeps")
+        feeling.look(replace(figures, waiting=3) if why == "waits" else figures, second)
+        await asyncio.sleep(0)
+    assert http.calls == []
+    feeling.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_core_that_hangs_while_it_is_idle_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    monkeypatch.setattr(pulse, "PULSE_S", 0.05)
+    with assembled(tmp_path) as parts:
+        if hangs:
+            parts.http.answers.clear()
+        await serving(parts, running=0, steps=lambda: 7)
+        await until(lambda: parts.http.asked > 2 or len(parts.backend.requests) == 2, what="asked")
+        assert (len(parts.backend.requests) == 2) == hangs
+        assert (parts.roster.instances[A.id].status().restarts == 1) == hangs
 
 
 def test_stacks_say_what_threads_wait_for() -> None:
