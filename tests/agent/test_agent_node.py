@@ -99,6 +99,7 @@ async def test_a_removal_goes_on_after_a_restart_of_the_agent(tmp_path: Path) ->
         parts.backend.processes[A.id].polite = False
         parts.take(removals=("chat-0",))
         await reached(parts, "chat-0", InstanceState.STOPPING)
+        await until(lambda: parts.backend.processes[A.id].stops, what="asked")
         backend = parts.backend
     process = backend.processes[A.id]
     backend.found = [process]
