@@ -43,7 +43,7 @@ class RoutingRequest(Value, frozen=True, kw_only=True):
     Empty unless a policy of the deployment asks for it."""
 
 
-class Candidate(Value, frozen=True, kw_only=True):
+class Candidate(Value, frozen=True, kw_only=True, gc=False):
     """One instance that a request may go to, with the work that this router has booked on it."""
 
     instance: RoutedInstance

@@ -175,7 +175,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
             return
         self._deadline = self._clock() + (self._grace_s if self.closing else self._limits.idle_timeout_s)
-        self.hold_reading(False)
+        if self._reading_held:
+            self.hold_reading(False)
         if self._buffer:
             self._deadline = self._clock() + self._limits.header_timeout_s
             self._work()

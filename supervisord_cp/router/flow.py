@@ -257,7 +257,8 @@ class Flow:
         return not self.exchange.takes_chunks
 
     def answer_data(self, data: bytes) -> None:
-        if self._tail is None:
+        tail = self._tail
+        if tail is None:
             self.exchange.write(data)
             return
         if self._answer is not None:
@@ -265,7 +266,7 @@ class Flow:
                 return
             self._start(self._answer, data)
         self.events += data.count(b"data:")
-        self._tail.add(data)
+        tail.add(data)
         self.exchange.write(data)
 
     def answer_end(self) -> None:

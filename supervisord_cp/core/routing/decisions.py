@@ -1,4 +1,9 @@
-"""The latest decisions of a deployment's routing policies, with what they were made from."""
+"""The latest decisions of a deployment's routing policies, with what they were made from.
+
+What is kept here by the thousand (`Decision`, `Choice`, `Candidate`) is out of the garbage collector's sight
+(`gc=False`; no cycle leads through it): its lists tie what lies far apart in memory together, and to take an
+old decision out of them costs more than to make a new one.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,7 +17,7 @@ MOST: Final = 1000
 OLDEST_S: Final = 900.0
 
 
-class Decision(Value, frozen=True, kw_only=True):
+class Decision(Value, frozen=True, kw_only=True, gc=False):
     """One of them, as it was made; it is written out when somebody asks."""
 
     request: str

@@ -45,7 +45,7 @@ class Step(Value, frozen=True, kw_only=True):
         return found if callable(found) else None
 
 
-class Choice(Value, frozen=True, kw_only=True):
+class Choice(Value, frozen=True, kw_only=True, gc=False):
     """Where a request goes, and what it was chosen from."""
 
     candidate: Candidate
