@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from supervisord_cp.config.schema import Listen
 
 CONFIG_VARIABLE: Final = "SUPERVISORD_CP_CONFIG"
-LOG_VARIABLE: Final = "SUPERVISORD_CP_LOG"
 DEFAULT_CONFIG: Final = Path("/etc/supervisord-cp/config.toml")
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -91,19 +90,29 @@ def config_option(*, required: bool) -> Callable[[Command], Command]:
     )
 
 
-def log_level_option(command: Command) -> Command:
-    """`--log-level`."""
-    from supervisord_cp.obs.logging import LEVELS
+def log_options(command: Command) -> Command:
+    """`--log-level` and `--log-format`."""
+    from supervisord_cp.obs.logging import FORMAT_VARIABLE, FORMATS, LEVEL_VARIABLE, LEVELS
 
-    return click.option(
+    level = click.option(
         "--log-level",
         type=click.Choice(LEVELS, case_sensitive=False),
         default="info",
         show_default=True,
-        envvar=LOG_VARIABLE,
+        envvar=LEVEL_VARIABLE,
         show_envvar=True,
         help="How much is logged on standard error.",
-    )(command)
+    )
+    form = click.option(
+        "--log-format",
+        type=click.Choice(FORMATS, case_sensitive=False),
+        default="text",
+        show_default=True,
+        envvar=FORMAT_VARIABLE,
+        show_envvar=True,
+        help="Log lines of key=value, or of JSON.",
+    )
+    return level(form(command))
 
 
 def output_option(command: Command) -> Command:

@@ -1,6 +1,7 @@
 """One process that serves: `python -m supervisord_cp.router`, started by `supervisord-cp router` only."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 
 from supervisord_cp.errors import SupervisordError
-from supervisord_cp.obs.logging import configure
+from supervisord_cp.obs.logging import FORMAT_VARIABLE, configure
 from supervisord_cp.plugin_host.checks import load_for_daemon
 from supervisord_cp.router.app import run_router
 from supervisord_cp.router.seat import Seat, SeatPlan
@@ -17,7 +18,7 @@ from supervisord_cp.router.seat import Seat, SeatPlan
 
 def main(config: str, log_level: str, plan: str) -> int:
     """Serve in the seat that is described; the exit status, 2 when that cannot be."""
-    configure(log_level)
+    configure(log_level, os.environ.get(FORMAT_VARIABLE, "text"))
     seat = Seat(msgspec.json.decode(plan, type=SeatPlan))
     try:
         settings = load_for_daemon(Path(config))

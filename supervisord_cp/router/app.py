@@ -23,6 +23,7 @@ from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.health import HealthChecks
 from supervisord_cp.router.listener import Listener
 from supervisord_cp.router.memory import Memory
+from supervisord_cp.router.observers import REQUESTS, RequestLog
 from supervisord_cp.router.policies import DESCRIBE_S, RouterPolicies
 from supervisord_cp.router.seat import Seat
 
@@ -75,6 +76,7 @@ class _Router:
             binder=self._policies.binder,
             here=Here(node=config.agent.name or socket.gethostname(), zone=config.agent.zone),
             shared=None if seat is None else seat.shared(config.router.rate_limit_rps),
+            observers=[RequestLog()] if REQUESTS.isEnabledFor(logging.DEBUG) else (),
         )
         self._policies.attach(self._dispatcher)
         self._listener = Listener(self._dispatcher, config.router)
@@ -151,8 +153,9 @@ class _Router:
 
     # --- what the dispatcher tells
 
-    def ejected(self, account: Account, why: str) -> None:
-        log.warning("%s is out of rotation: %s", account.instance.id, why)
+    def ejected(self, account: Account, why: str, request: str) -> None:
+        told = {"request_id": request} if request else None
+        log.warning("%s is out of rotation: %s", account.instance.id, why, extra=told)
         self._tell("router.ejected", account, f"taken out of rotation: {why}", Severity.WARNING)
 
     def doubted(self, account: Account, told: Callable[[str], None]) -> None:

@@ -4,9 +4,10 @@ It knows exchanges and pools, no sockets and no listener.
 """
 
 import itertools
+import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Final
@@ -17,7 +18,7 @@ from supervisord_cp.core.routing.estimate import Usage
 from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.core.routing.rate import RateLimiter
-from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason
+from supervisord_cp.core.routing.rejection import QUEUED, RETRY_AFTER, Rejected, Rejection, RejectReason
 from supervisord_cp.core.routing.retry import MAX_REFUSALS, Miss, RetryBudget, may_retry
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot
@@ -34,25 +35,18 @@ from supervisord_cp.router.flow import SWITCHING, Flow
 from supervisord_cp.router.http1.head import RequestHead
 from supervisord_cp.router.intake import RESPONSES, Home, StoredResponses, check_path, given_id, take
 from supervisord_cp.router.judge import CLIENT_GONE, Judge, Watcher
+from supervisord_cp.router.learning import learned
 from supervisord_cp.router.metrics import RouterMetrics
+from supervisord_cp.router.observers import Observer
 from supervisord_cp.router.outgoing import Credentials
 from supervisord_cp.router.placement import Placement
 from supervisord_cp.router.pools import Pools
 from supervisord_cp.router.seat import Shared
 from supervisord_cp.router.turns import Turns
 
-_RETRY_AFTER: Final = frozenset(
-    {
-        RejectReason.QUEUE_FULL,
-        RejectReason.DEADLINE_HOPELESS,
-        RejectReason.NO_CAPACITY,
-        RejectReason.WAKING,
-        RejectReason.DRAINING,
-    }
-)
+log = logging.getLogger(__name__)
+
 _UNKNOWN: Final = Usage()
-_QUEUED: Final = frozenset({RejectReason.QUEUE_FULL, RejectReason.DEADLINE_HOPELESS})
-"""Refused because of what waits before it."""
 _STORED_ID: Final = re.compile(rb'"id"\s*:\s*"(resp_[\w.:\-]{1,128})"')
 """In the first bytes of an answer to `/v1/responses`."""
 
@@ -73,10 +67,12 @@ class Dispatcher:
         binder: Binder | None = None,
         here: Here = Here(),  # noqa: B008  # a constant
         shared: Shared | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """`clock` is monotonic seconds; `call_later` returns what cancels the call; `created` (Unix seconds)
         is what the list of models says. `binder` knows the policies; None: the built-in ones. `shared`:
-        what we have in common with the other processes of this router; None: there are none."""
+        what we have in common with the other processes of this router; None: there are none. `observers`
+        are told of every request."""
         self.clock = clock
         self.pools = Pools(clock)
         self.credentials = Credentials()
@@ -104,6 +100,7 @@ class Dispatcher:
         self._call_later = call_later
         self._created = created
         self._watcher = watcher
+        self._observers = tuple(observers)
         self._judge = Judge(config, self.fleet, self.pools, self.metrics, watcher)
         self._placement = Placement(
             config, self.fleet, self.metrics, self._reject, Turns() if shared is None else shared.turns
@@ -148,6 +145,8 @@ class Dispatcher:
         flow = Flow(self, exchange, lane, request, now, decode=decode, choices=asked.choices, pin=pin)
         lane.arrived(flow, now)
         self._flows.add(flow)
+        for one in self._observers:
+            one.began(flow)
         self._budget.earn(flow.tokens)
         if request.deadline_ms is not None:
             flow.expiry = self._call_later(request.deadline_ms / 1000, partial(self._too_late, flow))
@@ -183,9 +182,10 @@ class Dispatcher:
         """Take over the engines' API keys."""
         self.credentials.replace(keys)
 
-    def eject(self, account: Account, why: str) -> None:
-        """It does not answer: send nothing more to it until it does, and has shown that it is well."""
-        self._judge.eject(account, Cause.CONNECTION, why, self.clock())
+    def eject(self, account: Account, why: str, request: str = "") -> None:
+        """It does not answer: send nothing more to it until it does, and has shown that it is well.
+        `request` is the id of the one that found out."""
+        self._judge.eject(account, Cause.CONNECTION, why, self.clock(), request)
 
     def try_out(self, incarnation: Incarnation) -> None:
         """An ejected incarnation answers again: requests may show whether it is well."""
@@ -230,6 +230,8 @@ class Dispatcher:
         now = self.clock()
         account = flow.account
         assert account is not None
+        for one in self._observers:
+            one.missed(flow, miss, why)
         if miss is Miss.FULL:
             flow.refusals += 1
             account.refused(now)
@@ -237,7 +239,7 @@ class Dispatcher:
             self.pools.drop(account.incarnation)
         else:
             flow.losses += miss is Miss.LOST
-            self.eject(account, why)
+            self.eject(account, why, flow.request.id)
         self._released(account)
         outcome = Outcome(ok=False, seconds=now - flow.dispatched_at)
         flow.lane.done(flow.request, account, outcome, now)
@@ -260,6 +262,9 @@ class Dispatcher:
             self._placement.place(flow, now, again=True)
 
     def exhausted(self, flow: Flow, why: str) -> None:
+        assert flow.account is not None
+        told = {"request_id": flow.request.id}
+        log.error("no connection to %s can be made: %s", flow.account.instance.id, why, extra=told)
         self._reject(flow, RejectReason.NO_CAPACITY, f"The router cannot make more connections: {why}.")
 
     def may_be_refused(self, flow: Flow) -> bool:
@@ -309,7 +314,7 @@ class Dispatcher:
         if good:
             lane.completed += 1
             if flow.started and status != SWITCHING:
-                usage = self._learned(flow, now)
+                usage = learned(flow, now)
         elif status != CLIENT_GONE:
             lane.failed += 1
         figures.cut += flow.cut
@@ -320,6 +325,8 @@ class Dispatcher:
                 self._judge.ended(flow, account, usage, now)
             if flow.started and lane.watched:
                 self._tell_done(flow, usage, now, good=good)
+        for one in self._observers:
+            one.over(flow, usage, now)
         self._placement.freed(lane, now)
 
     # --- inside
@@ -344,6 +351,8 @@ class Dispatcher:
     def _refuse(self, exchange: Exchange, rejection: Rejection, request_id: str) -> None:
         self.metrics.reject(rejection.reason)
         self.metrics.of("").code(rejection.status)
+        for one in self._observers:
+            one.refused(exchange, rejection, request_id)
         reject(exchange, rejection, request_id)
 
     def _check_rate(self, client: str) -> None:
@@ -361,9 +370,9 @@ class Dispatcher:
     def _reject(self, flow: Flow, reason: RejectReason, message: str) -> None:
         self.metrics.reject(reason)
         now, lane = self.clock(), flow.lane
-        place = lane.place_of(flow, now) if reason in _QUEUED or flow in lane.line else None
+        place = lane.place_of(flow, now) if reason in QUEUED or flow in lane.line else None
         wait = None
-        if reason in _RETRY_AFTER:
+        if reason in RETRY_AFTER:
             wait = lane.retry_after_s(now, None if place is None else place.position - 1)
         flow.reject(Rejection(reason=reason, message=message, retry_after_s=wait, place=place))
 
@@ -380,20 +389,3 @@ class Dispatcher:
             completion_tokens=usage.completion_tokens,
         )
         flow.lane.done(flow.request, flow.account, outcome, now)
-
-    def _learned(self, flow: Flow, now: float) -> Usage:
-        """What the engine counted, taken into account."""
-        usage = flow.tail.usage()
-        if usage is None:  # a stream that was not asked for it: an event is a token, all but a few
-            usage = Usage(completion_tokens=max(0, flow.events - 2))
-        work = flow.lane.work
-        work.learn(body_bytes=flow.body_bytes, usage=usage, choices=flow.choices)
-        work.learn_duration(now - flow.dispatched_at)
-        if flow.events > 1 and flow.choices == 1 and flow.first_byte_at:
-            work.learn_pace(
-                prompt_tokens=flow.prompt_tokens,
-                first_s=flow.first_byte_at - flow.dispatched_at,
-                answer_tokens=usage.completion_tokens,
-                rest_s=now - flow.first_byte_at,
-            )
-        return usage

@@ -29,8 +29,8 @@ _ENGINE_ERRORS: Final = frozenset({500, 502, 504})
 class Watcher(Protocol):
     """Who is told what happens to instances."""
 
-    def ejected(self, account: Account, why: str) -> None:
-        """It gets nothing more, until it is tried again."""
+    def ejected(self, account: Account, why: str, request: str) -> None:
+        """It gets nothing more, until it is tried again. `request`: the id of the one that showed it."""
         ...
 
     def restored(self, account: Account) -> None:
@@ -60,12 +60,12 @@ class Judge:
         self._watcher = watcher
         self._next_look = 0.0
 
-    def eject(self, account: Account, cause: Cause, why: str, now: float) -> None:
+    def eject(self, account: Account, cause: Cause, why: str, now: float, request: str = "") -> None:
         """Send nothing more to an incarnation until it has shown that it is well."""
         if self._fleet.eject(account, cause, why, now):
             self._pools.drop(account.incarnation)
             self._metrics.ejected(account.instance.deployment, cause)
-            self._watcher.ejected(account, why)
+            self._watcher.ejected(account, why, request)
 
     def began(self, flow: "Flow", account: Account, now: float) -> None:
         """An answer has begun."""
@@ -86,7 +86,7 @@ class Judge:
             if flow.status < 400:
                 self._measure(flow, account, usage, now)
                 if flow.trial:
-                    self._tried(account, now)
+                    self._tried(flow, account, now)
 
     def tick(self, now: float) -> None:
         """To be called a few times a second: now and then compares the instances of each deployment."""
@@ -104,9 +104,11 @@ class Judge:
         vitals.failures += 1
         vitals.failed += 1
         if flow.trial and account.on_trial:
-            self.eject(account, Cause.FAILURES, "its trial failed", now)
+            self.eject(account, Cause.FAILURES, "its trial failed", now, flow.request.id)
         elif 0 < self._most_failures <= vitals.failures:
-            self.eject(account, Cause.FAILURES, f"{vitals.failures} answers in a row failed", now)
+            self.eject(
+                account, Cause.FAILURES, f"{vitals.failures} answers in a row failed", now, flow.request.id
+            )
         elif flow.broke:
             self._watcher.doubted(account, lambda why: None)
 
@@ -120,13 +122,14 @@ class Judge:
         elif usage.completion_tokens:
             account.vitals.note(Measure.WHOLE, now, (now - flow.dispatched_at) / usage.completion_tokens)
 
-    def _tried(self, account: Account, now: float) -> None:
+    def _tried(self, flow: "Flow", account: Account, now: float) -> None:
         """A trial's answer is complete."""
         out = self._fleet.ejections.get(account.incarnation)
         if out is None or not out.on_trial:
             return
         if out.cause is Cause.LATENCY and self._still_slow(account, now):
-            self.eject(account, Cause.LATENCY, "it was as slow when it was tried again", now)
+            why = "it was as slow when it was tried again"
+            self.eject(account, Cause.LATENCY, why, now, flow.request.id)
         else:
             self._passed(account, now)
 

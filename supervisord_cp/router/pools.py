@@ -157,7 +157,6 @@ class Pools:
             return
         except OSError as error:
             if error.errno in _OUR_LIMITS:
-                log.error("no connection to %s:%d: %s", endpoint.host, endpoint.port, error)
                 dialler.exhausted(error.strerror or str(error))
             else:
                 dialler.unreachable(error.strerror or str(error))

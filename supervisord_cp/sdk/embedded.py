@@ -117,8 +117,9 @@ class EmbeddedRouter:
 
     # --- what the dispatcher tells
 
-    def ejected(self, account: Account, why: str) -> None:
-        log.warning("%s is out of rotation: %s", account.instance.id, why)
+    def ejected(self, account: Account, why: str, request: str) -> None:
+        told = {"request_id": request} if request else None
+        log.warning("%s is out of rotation: %s", account.instance.id, why, extra=told)
 
     def doubted(self, account: Account, told: Callable[[str], None]) -> None:
         self._health.ask_about(account, told)

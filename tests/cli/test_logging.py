@@ -1,12 +1,14 @@
 """Log lines of the daemons."""
 
 import io
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from supervisord_cp.obs.logging import KeyValueFormatter, configure
+from supervisord_cp.obs.logging import JsonFormatter, KeyValueFormatter, configure
 
 
 @pytest.fixture
@@ -18,11 +20,17 @@ def restored() -> Iterator[None]:
     root.handlers[:] = before[1]
 
 
-def line(message: str, *args: object, name: str = "supervisord_cp.agent.app", **extra: object) -> str:
+def record_of(
+    message: str, *args: object, name: str = "supervisord_cp.agent.app", **extra: object
+) -> logging.LogRecord:
     record = logging.LogRecord(name, logging.WARNING, __file__, 1, message, args, None)
     vars(record).update(extra)
     record.created = 1_760_000_000.25
-    return KeyValueFormatter().format(record)
+    return record
+
+
+def line(message: str, *args: object, **extra: object) -> str:
+    return KeyValueFormatter().format(record_of(message, *args, **extra))
 
 
 def test_one_line_of_key_and_value() -> None:
@@ -62,10 +70,40 @@ def test_a_traceback_follows_indented() -> None:
     assert all(each.startswith("    ") for each in more)
 
 
+def test_one_json_object_a_line() -> None:
+    text = JsonFormatter().format(record_of("said\n%s", "x", instance="chat-0", count=2, path=Path("/a")))
+    assert "\n" not in text
+    assert json.loads(text) == {
+        "time": "2025-10-09T08:53:20.250Z",
+        "level": "warning",
+        "logger": "agent.app",
+        "msg": "said\nx",
+        "instance": "chat-0",
+        "count": 2,
+        "path": "/a",
+    }
+
+
+def test_a_traceback_is_a_field_of_the_object() -> None:
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        text = JsonFormatter().format(record_of("failed", exc_info=(type(error), error, error.__traceback__)))
+    assert json.loads(text)["traceback"].endswith("ValueError: boom")
+
+
+@pytest.mark.usefixtures("restored")
+def test_json_is_chosen_by_its_name() -> None:
+    stream = io.StringIO()
+    configure("info", "json", stream)
+    logging.getLogger("supervisord_cp.x").info("yes")
+    assert json.loads(stream.getvalue())["msg"] == "yes"
+
+
 @pytest.mark.usefixtures("restored")
 def test_the_level_counts_and_libraries_are_quiet() -> None:
     stream = io.StringIO()
-    configure("info", stream)
+    configure("info", stream=stream)
     logging.getLogger("supervisord_cp.x").debug("no")
     logging.getLogger("supervisord_cp.x").info("yes")
     logging.getLogger("asyncio").info("no")

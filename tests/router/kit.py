@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -17,6 +17,7 @@ from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.dispatch import Dispatcher
 from supervisord_cp.router.health import HealthChecks
 from supervisord_cp.router.listener import Listener
+from supervisord_cp.router.observers import Observer
 from supervisord_cp.router.policies import RouterPolicies
 
 WAIT_S = 10.0
@@ -338,10 +339,15 @@ class Rig:
     """A dispatcher with its listener, and what the outside would do for it."""
 
     def __init__(
-        self, config: RouterConfig, keys: Path | None = None, policies: RouterPolicies | None = None
+        self,
+        config: RouterConfig,
+        keys: Path | None = None,
+        policies: RouterPolicies | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.config = config
         self.ejected_log: list[str] = []
+        self.ejected_by: list[str] = []
         self.released_log: list[str] = []
         self.restored_log: list[str] = []
         loop = asyncio.get_running_loop()
@@ -354,6 +360,7 @@ class Rig:
             rng=Random(7),
             watcher=self,
             binder=None if policies is None else policies.binder,
+            observers=observers,
         )
         if policies is not None:
             policies.attach(self.dispatcher)
@@ -363,8 +370,9 @@ class Rig:
         self.engines: list[Engine] = []
         self.clients: list[Client] = []
 
-    def ejected(self, account: Account, why: str) -> None:
+    def ejected(self, account: Account, why: str, request: str) -> None:
         self.ejected_log.append(account.incarnation)
+        self.ejected_by.append(request)
 
     def restored(self, account: Account) -> None:
         self.restored_log.append(account.incarnation)
@@ -418,11 +426,15 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig(
-    *, keys: Path | None = None, policies: RouterPolicies | None = None, **settings: object
+    *,
+    keys: Path | None = None,
+    policies: RouterPolicies | None = None,
+    observers: Sequence[Observer] = (),
+    **settings: object,
 ) -> AsyncIterator[Rig]:
     """A running router; at the end no lease, flow or task may be left."""
     config = RouterConfig(api_listen=Listen(host="127.0.0.1", port=0), **settings)  # type: ignore[arg-type]
-    made = Rig(config, keys, policies)
+    made = Rig(config, keys, policies, observers)
     before = asyncio.all_tasks()
     await made.listener.start()
     ticking = asyncio.create_task(_tick(made))

@@ -31,6 +31,19 @@ class RejectReason(StrEnum):
     QUEUE_TIMEOUT = "queue_timeout"
 
 
+RETRY_AFTER: Final = frozenset(
+    {
+        RejectReason.QUEUE_FULL,
+        RejectReason.DEADLINE_HOPELESS,
+        RejectReason.NO_CAPACITY,
+        RejectReason.WAKING,
+        RejectReason.DRAINING,
+    }
+)
+"""Those that say when to come again."""
+QUEUED: Final = frozenset({RejectReason.QUEUE_FULL, RejectReason.DEADLINE_HOPELESS})
+"""Refused because of what waits before it."""
+
 _STATUS: Final[dict[RejectReason, int]] = {
     RejectReason.INVALID_JSON: 400,
     RejectReason.MODEL_MISSING: 400,
