@@ -44,6 +44,7 @@ ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 """Runs a command in a control group, and not longer than the process that started it."""
+PREFIX: Final = "scp-"
 CLONE_NEWNET: Final = 0x40000000
 UP: Final = ("running", "degraded")
 """What `systemctl is-system-running` says when the boot is over."""
@@ -55,6 +56,18 @@ def leave_the_hosts_network() -> None:
     """From now on this process, and what it starts, has a network of its own."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
+
+
+def end(control_group: Path) -> None:
+    """Kill all that is in it, and remove it: the innermost groups first."""
+    with contextlib.suppress(FileNotFoundError):
+        (control_group / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + BOOT_S
+    while control_group.exists() and time.monotonic() < deadline:
+        for folder, _, _ in os.walk(control_group, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+        time.sleep(0.02)
 
 
 def renumber(wheel: Path, version: str) -> None:
@@ -76,7 +89,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
         self._console = folder / "console"
-        self._name = f"scp-{os.getpid()}"
+        self._name = f"{PREFIX}{os.getpid()}"
         self._nspawn: subprocess.Popen[bytes] | None = None
         # Machines in one control group would take each other's processes for their own.
         self.control_group = (control_groups() or Path()) / self._name
@@ -96,6 +109,9 @@ class Machine:
 
     def boot(self) -> None:
         """Boot it and wait until it is up."""
+        for folder in self.control_group.parent.glob(f"{PREFIX}*"):
+            if not psutil.pid_exists(int(folder.name.removeprefix(PREFIX))):
+                end(folder)  # its tests were killed
         self.control_group.mkdir(exist_ok=True)
         with self._console.open("ab") as console:
             self._nspawn = subprocess.Popen(
@@ -125,22 +141,11 @@ class Machine:
 
     def close(self) -> None:
         """End it, whatever it does, and remove it."""
-        if self.control_group.exists():
-            (self.control_group / "cgroup.kill").write_text("1")
+        end(self.control_group)
         if self._nspawn is not None:
             self._nspawn.wait()
             self._nspawn = None
-        self._remove_control_group()
         shutil.rmtree(self.root, ignore_errors=True)
-
-    def _remove_control_group(self) -> None:
-        """With the last process; the innermost groups first."""
-        deadline = time.monotonic() + BOOT_S
-        while self.control_group.exists() and time.monotonic() < deadline:
-            for folder, _, _ in os.walk(self.control_group, topdown=False):
-                with contextlib.suppress(OSError):
-                    Path(folder).rmdir()
-            time.sleep(0.02)
 
     def run(self, *argv: str, timeout_s: float = RUN_S) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root."""
