@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from supervisord_cp.central.fleet import NodeView
 from supervisord_cp.central.memory import Memory
-from supervisord_cp.central.routers import Routers
+from supervisord_cp.central.routers import LIVE_S, Routers
 from supervisord_cp.core.scaling.drain import drained, next_turns
 from supervisord_cp.model.assignment import Assignment, Leave, Leaving
 from supervisord_cp.model.base import InstanceId, NodeName
@@ -24,10 +24,14 @@ Find = Callable[[Assignment], InstanceStatus | None]
 class Departures:
     """Every removal, stop and restart, for whatever cause, takes this way."""
 
-    def __init__(self, memory: Memory, routers: Routers, epoch: str, find: Find, note: Note) -> None:
+    def __init__(
+        self, memory: Memory, routers: Routers, epoch: str, since: float, find: Find, note: Note
+    ) -> None:
+        """`since`: when this life of central began, monotonic."""
         self._memory = memory
         self._routers = routers
         self._epoch = epoch
+        self._since = since
         self._find = find
         self._note = note
         self._told: dict[InstanceId, tuple[int, float]] = {}
@@ -107,6 +111,8 @@ class Departures:
         version, since = told
         if assignment.leaving is not None and now - since >= assignment.leaving.deadline_s:
             return True
+        if now - self._since < LIVE_S:
+            return False  # routers of before may not have dialled again yet, and have streams open
         return drained(status.incarnation, version, self._epoch, self._routers.live_reports(now))
 
     def _release(self, assignment: Assignment) -> None:

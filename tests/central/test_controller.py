@@ -395,3 +395,23 @@ def test_requests_need_not_wait_for_what_does_not_wake() -> None:
     Operations(world.controller).instance("some-0", "stop", 0.0)
     world.run(8.0, router)
     assert {d.name: (d.wakes, d.wanted) for d in router.snapshot.deployments}["some"] == (False, 0)
+
+
+def test_a_restarted_central_waits_for_routers_to_come_back_before_it_ends_a_drain() -> None:
+    world = World(deployment(replicas=2))
+    agent, router = world.agent(), world.router()
+    world.run(8.0, router)
+    router.leases = {agent.instances["chat-1"].incarnation: 1}
+    router.report()
+    Operations(world.controller).scale("chat", 1, None)
+    world.run(5.0, router)
+    world.restart()
+    agent.connect()
+    world.run(5.0)
+    assert "chat-1" in agent.instances, "a router that has not dialled again yet may have a stream on it"
+    world.controller.routers.connected(router.name, "0", router.take)
+    world.run(20.0, router)
+    assert "chat-1" in agent.instances
+    router.leases = {}
+    world.run(3.0, router)
+    assert sorted(agent.instances) == ["chat-0"]
