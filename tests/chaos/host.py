@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -88,6 +89,10 @@ class DyingHost(AgentHost):
                 elif "serve" in words:
                     found.setdefault(FAKE, []).append(int(process.name))
         return found
+
+    def keeper(self, name: str) -> int:
+        """The keeper of an instance, as it is recorded now."""
+        return int(json.loads(self.record(name).read_text())["keeper_pid"])
 
     def record(self, name: str) -> Path:
         """The keeper's record of an instance."""

@@ -1,6 +1,8 @@
 """Open streams of an engine, without anything in between, and whether they go on."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -40,3 +42,15 @@ class Streams:
             assert response.status == 200
             async for _ in response.content:
                 self.pieces[index] += 1
+
+
+@asynccontextmanager
+async def streaming(url: str) -> AsyncIterator[Streams]:
+    """Streams that flow."""
+    async with aiohttp.ClientSession() as session:
+        streams = Streams(session, url, 4)
+        try:
+            await streams.go_on()
+            yield streams
+        finally:
+            await streams.close()

@@ -7,11 +7,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import pytest
 
 from supervisord_cp.model.instance import InstanceState
@@ -19,7 +16,7 @@ from supervisord_cp.model.launch import DesiredInstance
 from tests.agent.daemon import all_gone, members
 from tests.agent.fake_central import FakeCentral
 from tests.chaos.host import FAKE, Bystander, Dead, DyingHost
-from tests.chaos.streams import Streams
+from tests.chaos.streams import streaming
 from tests.core.instances_kit import desired
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio, pytest.mark.timeout(300)]
@@ -103,18 +100,6 @@ class Story:
     def _state(self, name: str) -> InstanceState | None:
         status = self._central.instances.get(name)
         return None if status is None else status.state
-
-
-@asynccontextmanager
-async def streaming(url: str) -> AsyncIterator[Streams]:
-    """Streams that flow."""
-    async with aiohttp.ClientSession() as session:
-        streams = Streams(session, url, 4)
-        try:
-            await streams.go_on()
-            yield streams
-        finally:
-            await streams.close()
 
 
 async def test_wherever_the_agent_is_killed_engines_and_streams_go_on(
