@@ -113,6 +113,10 @@ class RouterConfig(Value, frozen=True, kw_only=True):
     """How long a new instance gets less than its share of the work, growing evenly."""
     rate_limit_rps: Annotated[float, Meta(ge=0)] = 0.0
     """Requests per second of one API key (of one client address without keys); 0 = no limit."""
+    otlp_endpoint: Annotated[str, Form.URL] = ""
+    """Base address of an OpenTelemetry collector (OTLP over HTTP) that gets a span of each request."""
+    otlp_sampling_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """Share of the traces that begin here; of those that clients began, clients decide."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) of the api listener."""
     tls_key: Path | None = None

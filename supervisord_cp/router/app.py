@@ -23,9 +23,10 @@ from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.health import HealthChecks
 from supervisord_cp.router.listener import Listener
 from supervisord_cp.router.memory import Memory
-from supervisord_cp.router.observers import REQUESTS, RequestLog
+from supervisord_cp.router.observers import REQUESTS, Observer, RequestLog
 from supervisord_cp.router.policies import DESCRIBE_S, RouterPolicies
 from supervisord_cp.router.seat import Seat
+from supervisord_cp.router.tracing import make_tracing
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class _Router:
         self._id = router_id
         self._seat = seat
         self._loop = asyncio.get_running_loop()
+        self._tracing = make_tracing(config.router, _id_of(str(config.router.api_listen), seat))
         self._policies = RouterPolicies(config.plugins.paths, self._event)
         self._dispatcher = Dispatcher(
             config.router,
@@ -76,7 +78,7 @@ class _Router:
             binder=self._policies.binder,
             here=Here(node=config.agent.name or socket.gethostname(), zone=config.agent.zone),
             shared=None if seat is None else seat.shared(config.router.rate_limit_rps),
-            observers=[RequestLog()] if REQUESTS.isEnabledFor(logging.DEBUG) else (),
+            observers=self._observers(),
         )
         self._policies.attach(self._dispatcher)
         self._listener = Listener(self._dispatcher, config.router)
@@ -149,6 +151,8 @@ class _Router:
             self._dispatcher.cut_all()
             await self._dispatcher.pools.close()
             await self._listener.close()
+            if self._tracing is not None:
+                await self._tracing.close()
         return 0
 
     # --- what the dispatcher tells
@@ -181,6 +185,12 @@ class _Router:
             self._follower.report_soon()
 
     # --- the process
+
+    def _observers(self) -> list[Observer]:
+        made: list[Observer] = [] if self._tracing is None else [self._tracing]
+        if REQUESTS.isEnabledFor(logging.DEBUG):
+            made.append(RequestLog())
+        return made
 
     def _metrics(self) -> str:
         self._dispatcher.metrics.connections = self._listener.connections

@@ -28,6 +28,7 @@ from supervisord_cp.router.listener import bind, listens_at, url_of
 from supervisord_cp.router.processes import Process, ProcessState, free_number
 from supervisord_cp.router.seat import LEAVE, READY, RESTART, TOLD
 from supervisord_cp.router.tls import certificate_of
+from supervisord_cp.router.tracing import check_tracing
 
 log = logging.getLogger(__name__)
 
@@ -357,7 +358,8 @@ def _check(config: Config) -> None:
     """Say once what every process would say.
 
     Raises:
-        UsageError: the certificate or the clients' keys cannot be used.
+        UsageError: the certificate or the clients' keys cannot be used, or traces cannot be made.
     """
     certificate_of(config.router)
     ApiKeys(config.router.api_keys_file)
+    check_tracing(config.router)
