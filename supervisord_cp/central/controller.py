@@ -71,9 +71,7 @@ class Controller:
         self.scaling = Scaling(memory)
         self.placing = Placing()
         self.rollouts = Rollouts(memory, self.note)
-        self.departures = Departures(
-            memory, routers, self.epoch, self.started_at, self.status, self.note
-        )
+        self.departures = Departures(memory, routers, self.epoch, self.started_at, self.status, self.note)
         self.dead_for: Callable[[NodeName], float | None] = lambda node: None
         self.send_desired: Callable[[NodeName, DesiredNode], None] = lambda node, desired: None
         self.query_results: Callable[[], Mapping[str, Result]] = dict

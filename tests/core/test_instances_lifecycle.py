@@ -411,3 +411,15 @@ def test_devices_of_the_status_are_those_in_use() -> None:
     driver.to_ready()
     driver.feed(ev.Wanted(desired=desired(devices=("slot-1",))))
     assert status_of(driver.life, now=driver.now).devices == (DeviceId("slot-0"),)
+
+
+def test_an_engine_that_says_it_cannot_serve_is_believed_at_once() -> None:
+    """vLLM answers 503 when its core has died; anything else may be a moment's trouble."""
+    driver = Driver()
+    driver.to_ready()
+    driver.feed(ev.ProbeFailed(reason=WRONG))
+    assert driver.state is InstanceState.READY
+    driver.feed(ev.ProbeFailed(reason=Reason(code=ReasonCode.HEALTH_FAILED, params={"status": 503})))
+    assert driver.state is InstanceState.DEGRADED
+    driver.feed(ev.ProbeOk())
+    assert driver.state is InstanceState.READY

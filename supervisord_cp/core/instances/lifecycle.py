@@ -30,6 +30,7 @@ from supervisord_cp.model.base import Value
 from supervisord_cp.model.instance import ExitCause, Phase
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
 
+UNAVAILABLE: Final = 503
 _PHASES: Final = tuple(Phase)
 _MAY_SLEEP: Final = RUNNING - {Stage.STARTING, Stage.DEGRADED}
 """What is not ready is not worth keeping."""
@@ -191,7 +192,8 @@ def _absorb_probe(life: Life, event: ev.ProbeOk | ev.ProbeFailed, now: float, po
         if life.stage is Stage.STARTING:
             return life
         failures = life.health_failures + 1
-        stage = Stage.DEGRADED if failures >= policy.degraded_after else life.stage
+        believed = failures >= policy.degraded_after or _cannot_serve(event.reason)
+        stage = Stage.DEGRADED if believed else life.stage
         return replace(life, stage=stage, health=event.reason, health_failures=failures)
     if life.stage is Stage.READY and not life.health_failures:
         return life
@@ -204,6 +206,11 @@ def _absorb_probe(life: Life, event: ev.ProbeOk | ev.ProbeFailed, now: float, po
         health=NO_REASON,
         health_failures=0,
     )
+
+
+def _cannot_serve(reason: Reason) -> bool:
+    """It says so itself: vLLM does when its core has died, and nobody else's trouble looks like that."""
+    return reason.code is ReasonCode.HEALTH_FAILED and reason.params.get("status") == UNAVAILABLE
 
 
 def _absorb_exit(life: Life, event: ev.Exited, now: float) -> Life:
