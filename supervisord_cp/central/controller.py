@@ -19,7 +19,7 @@ from supervisord_cp.central.memory import Memory
 from supervisord_cp.central.placing import Placing
 from supervisord_cp.central.planning import make_plan
 from supervisord_cp.central.publish import desired_node
-from supervisord_cp.central.queries import Result, named
+from supervisord_cp.central.queries import Result, fresh
 from supervisord_cp.central.rollouts import Rollouts
 from supervisord_cp.central.routers import Routers
 from supervisord_cp.central.scale_view import Known
@@ -211,7 +211,7 @@ class Controller:
             statuses=self.statuses(),
             states=states,
             routers=self.routers.views,
-            results={name: named(result, now) for name, result in self.query_results().items()},
+            results={name: fresh(result, now) for name, result in self.query_results().items()},
         )
 
     def states(self) -> dict[InstanceId, InstanceState]:

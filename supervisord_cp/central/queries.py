@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from supervisord_cp.clock import Clock
 from supervisord_cp.config.schema import PrometheusConfig
 from supervisord_cp.model.base import InstanceId, Value
@@ -39,6 +41,14 @@ def named(result: Result, now: float) -> NamedResult:
             by_instance.setdefault(InstanceId(instance), []).append(sample.value)
     instances = {instance: _signal(values, result, now) for instance, values in by_instance.items()}
     return NamedResult(total=total(result, now), instances=instances)
+
+
+def fresh(result: Result, now: float) -> NamedResult:
+    """A result as scalers see it: missing when the last attempt failed.
+
+    The same sample over and over would fill a window that is there to outvote a single one.
+    """
+    return named(result if not result.error else replace(result, samples=()), now)
 
 
 def _signal(values: list[float], result: Result, now: float) -> Signal:
