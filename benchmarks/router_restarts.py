@@ -10,6 +10,7 @@ and the memory of the router's processes.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -37,7 +38,7 @@ class Fleet:
 
     def __init__(self, folder: Path, processes: int) -> None:
         self._folder = folder
-        self._processes = processes
+        self.processes = processes
         self._up: subprocess.Popen[str] | None = None
         self.api = self.control = ""
 
@@ -49,7 +50,7 @@ class Fleet:
         await self.stop()
         text = (self._folder / "state" / "up.toml").read_text()
         own = self._folder / "own.toml"
-        own.write_text(text.replace("[router]\n", f"[router]\nprocesses = {self._processes}\n"))
+        own.write_text(text.replace("[router]\n", f"[router]\nprocesses = {self.processes}\n"))
         await self._run(["-c", str(own)])
 
     async def _run(self, words: list[str]) -> None:
@@ -87,11 +88,12 @@ class Fleet:
     def router(self) -> list[psutil.Process]:
         """The processes that serve."""
         assert self._up is not None
-        return [
-            process
-            for process in psutil.Process(self._up.pid).children(recursive=True)
-            if "supervisord_cp.router" in " ".join(process.cmdline())
-        ]
+        found = []
+        for process in psutil.Process(self._up.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if "supervisord_cp.router" in process.cmdline():
+                    found.append(process)
+        return found
 
     def memory_mb(self) -> float:
         """Resident memory of the processes that serve."""
@@ -144,9 +146,12 @@ async def batch(
 
 async def settled(fleet: Fleet) -> tuple[int, float]:
     """In-flight requests and memory once nothing is open any more."""
-    deadline = time.monotonic() + 30.0
+    deadline, open_ = time.monotonic() + 30.0, 0
     async with aiohttp.ClientSession() as session:
-        while (open_ := await fleet.inflight(session)) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            open_ = await fleet.inflight(session)
+            if not open_ and len(fleet.router()) == fleet.processes:
+                break
             await asyncio.sleep(0.2)
     return open_, fleet.memory_mb()
 

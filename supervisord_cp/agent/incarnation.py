@@ -105,6 +105,8 @@ class RunningIncarnation:
         self._pids: frozenset[int] = frozenset()
         """Its processes, as they were last looked for."""
         self._cgroup: Cgroup | None = None
+        self._stranger = NO_REASON
+        """Who answers in its place, as last said in the log."""
         self._stacks = ""
         self._fault: ExitCause | None = None
         self._fault_why = ""
@@ -306,7 +308,9 @@ class RunningIncarnation:
         reason = Reason(
             code=ReasonCode.PORT_OF_STRANGER, params={"port": port, "holder": listener_of(port) or "?"}
         )
-        log.warning("%s is not ready: %s", record.incarnation, render(reason))
+        if reason != self._stranger:
+            self._stranger = reason
+            log.warning("%s is not ready: %s", record.incarnation, render(reason))
         return reason
 
     async def _watch_load(self) -> None:

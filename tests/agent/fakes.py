@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,10 +201,13 @@ class FakeHttp:
         self.asked = 0
         self.answers = asyncio.Event()
         self.answers.set()
+        self.probes: Counter[str] = Counter()
+        """How often each was asked for its health."""
 
     async def health(self, url: str, path: str, key: str) -> Reason:
         await asyncio.sleep(0)
         self.keys.add(key)
+        self.probes[url] += 1
         return self.health_of.get(url, NO_REASON)
 
     async def page(self, url: str, path: str, key: str) -> str | None:

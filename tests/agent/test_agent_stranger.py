@@ -62,7 +62,9 @@ def test_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_engine_whose_port_a_stranger_answers_on_is_not_ready(tmp_path: Path) -> None:
+async def test_an_engine_whose_port_a_stranger_answers_on_is_not_ready(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with assembled(tmp_path) as parts:
         parts.stranger_ports.add(100)
         parts.reporter.begin()
@@ -72,6 +74,8 @@ async def test_an_engine_whose_port_a_stranger_answers_on_is_not_ready(tmp_path:
         await until(lambda: parts.state_of("chat-1") is InstanceState.READY)
         assert parts.url_of("chat-0").endswith(":100")
         assert parts.state_of("chat-0") is InstanceState.STARTING
+        await until(lambda: parts.http.probes[parts.url_of("chat-0")] > 4)
+        assert caplog.text.count("another process answers") == 1, "said once"
         parts.stranger_ports.clear()
         await until(lambda: parts.state_of("chat-0") is InstanceState.READY)
 
