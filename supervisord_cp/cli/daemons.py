@@ -31,15 +31,9 @@ def end_with_parent(parent: int) -> None:
         sys.exit(0)
 
 
-def _prepared(
-    path: Path, log_level: str, log_format: str, with_parent: int | None, *, policies: bool = True
-) -> "Config":
-    """What all daemons do first; a wrong configuration is told before anything large is loaded.
-
-    `policies`: the daemon asks policies, so their names are checked, too."""
+def _begin(log_level: str, log_format: str, with_parent: int | None) -> None:
     if with_parent is not None:
         end_with_parent(with_parent)
-    from supervisord_cp.config.load import load
     from supervisord_cp.obs.logging import FORMAT_VARIABLE, LEVEL_VARIABLE, configure
 
     configure(log_level, log_format)
@@ -47,6 +41,17 @@ def _prepared(
         LEVEL_VARIABLE: log_level,
         FORMAT_VARIABLE: log_format,
     }  # the daemons that it starts log alike
+
+
+def _prepared(
+    path: Path, log_level: str, log_format: str, with_parent: int | None, *, policies: bool = True
+) -> "Config":
+    """What all daemons do first; a wrong configuration is told before anything large is loaded.
+
+    `policies`: the daemon asks policies, so their names are checked, too."""
+    _begin(log_level, log_format, with_parent)
+    from supervisord_cp.config.load import load
+
     if not policies:
         return load(path)
     from supervisord_cp.plugin_host.checks import load_for_daemon
@@ -109,7 +114,7 @@ def router(config: Path, log_level: str, log_format: str, with_parent: int | Non
     finish; a second one ends them. SIGHUP replaces the processes, with the configuration as it is then,
     without refusing a connection or cutting a stream.
     """
-    settings = _prepared(config, log_level, log_format, with_parent)
+    _begin(log_level, log_format, with_parent)
     from supervisord_cp.router.holder import run_processes
 
-    _run(run_processes(config, settings, log_level=log_level, wait=not no_wait))
+    _run(run_processes(config, log_level=log_level, wait=not no_wait))

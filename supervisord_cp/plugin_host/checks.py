@@ -25,15 +25,23 @@ _KINDS: Final = {
 
 
 def load_for_daemon(path: Path) -> Config:
-    """The configuration in a file, for a daemon that is to run with it.
+    """The configuration in a file, for a daemon that is to run with it; see `checked`.
+
+    Raises:
+        ConfigErrors: the file cannot be read, or everything else that is wrong with it.
+    """
+    return checked(read_file(path))
+
+
+def checked(reading: Reading) -> Config:
+    """The configuration that was read, for a daemon that is to run with it.
 
     What a policy file can mend (a name that no file has, a file that cannot be used) is logged and no
     reason not to start: others decide in its place until it is mended.
 
     Raises:
-        ConfigErrors: the file cannot be read, or everything else that is wrong with it.
+        ConfigErrors: something is wrong with it.
     """
-    reading = read_file(path)
     findings = list(policy_findings(reading, PolicyHost(reading.config.plugins.paths).look(), lenient=True))
     for problem in reading.problems(Level.WARNING, findings):
         log.warning("%s", problem)

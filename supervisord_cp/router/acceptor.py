@@ -45,6 +45,7 @@ class Acceptor:
         self._begun: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._left_at = 0.0
+        tell(count())  # to one that has said nothing, nothing is left
         self._loop.add_reader(listening, self._ready)
 
     def close(self) -> None:

@@ -31,6 +31,8 @@ from supervisord_cp.router.tracing import make_tracing
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
+KNOWN_S: Final = 2.0
+"""How long a new process may take to learn of the fleet before it serves."""
 GRACE_S: Final = 1.0
 """How long idle connections are kept after others serve in our place: a request may be on its way."""
 FILES_EVERY_S: Final = 1.0
@@ -93,12 +95,7 @@ class _Router:
         _raise_file_limit()
         await self._policies.load(self._config.deployments)
         seat = self._seat
-        if seat is None:
-            await self._listener.start()
-        else:
-            seat.column.others.look()
-            tell = seat.column.connections if self._config.router.processes > 1 else None
-            await self._listener.start(seat.sockets, tell)
+        self._listener.bind(() if seat is None else seat.sockets)
         self._id = self._id or _id_of(self._listener.url, seat)
         self._follower = follower = Follower(
             self._dispatcher,
@@ -128,11 +125,12 @@ class _Router:
         if seat is not None:
             seat.open(leave=self._stop.set, wake=self._dispatcher.pump_all)
         try:
+            await self._accept()
             log.info("router %s serves at %s", self._id, self._listener.url)
             on_ready(self._listener.url)
             notifier.ready(f"serving at {self._listener.url}")
             if seat is not None:
-                seat.column.beat(time.monotonic_ns())
+                seat.tick()
                 seat.ready()
             await self._stop.wait()
             notifier.stopping()
@@ -154,6 +152,19 @@ class _Router:
             if self._tracing is not None:
                 await self._tracing.close()
         return 0
+
+    async def _accept(self) -> None:
+        """Let clients in; as one of several processes not before we know the fleet, as others may, or as
+        clients can wait in the listener's queue for a moment."""
+        seat = self._seat
+        if seat is None:
+            await self._listener.start()
+            return
+        deadline = time.monotonic() + KNOWN_S
+        while not (self._dispatcher.fleet.known or self._stop.is_set()) and time.monotonic() < deadline:
+            await asyncio.sleep(TICK_S / 10)
+        seat.tick()
+        await self._listener.start(seat.column.connections if self._config.router.processes > 1 else None)
 
     # --- what the dispatcher tells
 

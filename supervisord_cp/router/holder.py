@@ -18,14 +18,15 @@ from typing import Final
 import msgspec
 
 from supervisord_cp.adapters.sd_notify import Notifier, take_sockets
+from supervisord_cp.config.load import Reading, read, read_file
 from supervisord_cp.config.schema import Config
 from supervisord_cp.errors import SupervisordError, UsageError
 from supervisord_cp.model.base import Value
-from supervisord_cp.plugin_host.checks import load_for_daemon
+from supervisord_cp.plugin_host.checks import checked
 from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.board import Board
 from supervisord_cp.router.listener import bind, listens_at, url_of
-from supervisord_cp.router.processes import Process, ProcessState, free_number
+from supervisord_cp.router.processes import Process, ProcessState, free_number, kept_text, text_in
 from supervisord_cp.router.seat import LEAVE, READY, RESTART, TOLD
 from supervisord_cp.router.tls import certificate_of
 from supervisord_cp.router.tracing import check_tracing
@@ -55,11 +56,12 @@ class HolderState(Value, frozen=True, kw_only=True):
     """What outlives our program."""
 
     listeners: tuple[int, ...]
+    config: int
     board: int
     processes: tuple[ProcessState, ...]
 
 
-async def run_processes(path: Path, config: Config, *, log_level: str = "info", wait: bool = True) -> int:
+async def run_processes(path: Path, *, log_level: str = "info", wait: bool = True) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
     The first signal lets open requests finish, a second one ends them. With `wait=False` we end at once
@@ -67,15 +69,18 @@ async def run_processes(path: Path, config: Config, *, log_level: str = "info", 
     new ones with the configuration as it is then; open requests finish in the old ones.
 
     Raises:
-        UsageError: the configuration asks for what cannot be (address taken, certificate unreadable, …).
+        ConfigErrors: the configuration is wrong.
+        UsageError: it asks for what cannot be (address taken, certificate unreadable, …).
     """
-    return await _Holder(path, config, log_level, wait=wait).run()
+    return await _Holder(path, log_level, wait=wait).run()
 
 
 class _Holder:
-    def __init__(self, path: Path, config: Config, log_level: str, *, wait: bool) -> None:
+    def __init__(self, path: Path, log_level: str, *, wait: bool) -> None:
         self._path = path
-        self._config = config
+        self._config: Config
+        self._text = -1
+        """The text of the configuration in use: what the file says by now is for the next restart."""
         self._log_level = log_level
         self._wait = wait
         self._loop = asyncio.get_running_loop()
@@ -98,7 +103,8 @@ class _Holder:
         self._loop.add_signal_handler(signal.SIGHUP, self._hand_over_asked)
         resumed = self._resume()
         if not resumed:
-            _check(self._config)
+            reading = read_file(self._path)
+            self._config, self._text = _usable(reading), kept_text(reading.text)
             self._board = Board.make()
             self._listeners = await self._listen()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -160,7 +166,9 @@ class _Holder:
             log.error("no more processes: too many old ones still finish requests")
             return None
         try:
-            made = Process.spawn([str(self._path), self._log_level], claim, listeners, self._board.descriptor)
+            made = Process.spawn(
+                [str(self._path), self._log_level], claim, listeners, self._text, self._board.descriptor
+            )
         except OSError as error:
             log.error("no process can be started: %s", error)
             return None
@@ -254,18 +262,21 @@ class _Holder:
 
     async def _replace(self) -> str:
         old = [one for one in self._processes if not one.leaving]
-        before = self._config, self._listeners
+        before, text = (self._config, self._listeners), self._text
         try:
-            self._config = load_for_daemon(self._path)
-            _check(self._config)
+            reading = read_file(self._path)
+            self._config = _usable(reading)
             if not listens_at(self._listeners, self._config.router.api_listen):
                 self._listeners = bind(self._config.router.api_listen)
                 self._notifier.keep(self._listeners, _FDNAME, instead=True)
         except SupervisordError as error:
             self._config, self._listeners = before
             return str(error)
+        self._text = kept_text(reading.text)
         new = [one for _ in range(self._config.router.processes) if (one := self._spawn()) is not None]
         if len(new) < self._config.router.processes or not await self._serve(new):
+            os.close(self._text)
+            self._text = text
             self._config, listeners = before
             if listeners is not self._listeners:
                 self._close_listeners()
@@ -273,6 +284,7 @@ class _Holder:
                 self._notifier.keep(self._listeners, _FDNAME, instead=True)
             await self._stop(new)
             return "the new processes do not serve; the log says why"
+        os.close(text)
         for one in old:
             one.leaving = True
             one.tell(LEAVE)
@@ -286,10 +298,11 @@ class _Holder:
         """Run our program anew, as it is installed now, in this very process."""
         state = HolderState(
             listeners=tuple(one.fileno() for one in self._listeners),
+            config=self._text,
             board=self._board.descriptor,
             processes=tuple(one.state for one in self._processes),
         )
-        descriptors = (*state.listeners, state.board, *(one.channel for one in state.processes))
+        descriptors = (*state.listeners, state.config, state.board, *(one.channel for one in state.processes))
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
         os.environ[STATE] = msgspec.json.encode(state).decode()
@@ -309,9 +322,16 @@ class _Holder:
         if not text:
             return False
         state = msgspec.json.decode(text, type=HolderState)
+        self._text = state.config
+        self._config = checked(read(text_in(self._text), self._path))
         self._board = Board(state.board)
         self._listeners = [socket.socket(fileno=one) for one in state.listeners]
-        for descriptor in (*state.listeners, state.board, *(one.channel for one in state.processes)):
+        for descriptor in (
+            *state.listeners,
+            state.config,
+            state.board,
+            *(one.channel for one in state.processes),
+        ):
             os.set_inheritable(descriptor, False)
         for one in state.processes:
             self._attend(Process.resume(one))
@@ -354,12 +374,15 @@ class _Holder:
             await self._sleep(TICK_S)
 
 
-def _check(config: Config) -> None:
-    """Say once what every process would say.
+def _usable(reading: Reading) -> Config:
+    """The configuration that was read. What every process would complain of is said once, by us.
 
     Raises:
+        ConfigErrors: something is wrong with it.
         UsageError: the certificate or the clients' keys cannot be used, or traces cannot be made.
     """
+    config = checked(reading)
     certificate_of(config.router)
     ApiKeys(config.router.api_keys_file)
     check_tracing(config.router)
+    return config

@@ -38,7 +38,8 @@ class Listener:
         self._clock: Callable[[], float] = time.monotonic
         self._draining = False
         self.url = ""
-        """Where clients connect, once it is started."""
+        """Where clients connect, once it is bound."""
+        self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -46,22 +47,28 @@ class Listener:
         """Open client connections."""
         return len(self._connections)
 
-    async def start(
-        self, bound: Sequence[socket.socket] = (), tell: Callable[[int], int] | None = None
-    ) -> None:
-        """Accept, on sockets that listen already or on some of our own.
-
-        `tell`: other processes accept there, too; see `Acceptor`.
+    def bind(self, bound: Sequence[socket.socket] = ()) -> None:
+        """Listen, on sockets that do so already or on some of our own; nobody is accepted yet.
 
         Raises:
             UsageError: the address is taken or not ours, or the certificate cannot be used.
         """
         self._certificate = certificate_of(self._config)
+        self._sockets = list(bound) or bind(self._config.api_listen)
+        self.url = url_of(self._sockets[0], tls=self._certificate is not None)
+
+    async def start(self, tell: Callable[[int], int] | None = None) -> None:
+        """Accept. `tell`: other processes accept there, too; see `Acceptor`.
+
+        Raises:
+            UsageError: as `bind`, unless that was done before.
+        """
+        if not self._sockets:
+            self.bind()
         tls = None if self._certificate is None else self._certificate.context
         loop = asyncio.get_running_loop()
         self._clock = loop.time
-        for one in bound or bind(self._config.api_listen):
-            self.url = self.url or url_of(one, tls=tls is not None)
+        for one in self._sockets:
             if tell is not None:
                 self._open.append(Acceptor(one, self._connection, tls, self._connections.__len__, tell))
             else:

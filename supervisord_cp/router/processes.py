@@ -43,7 +43,7 @@ class Process:
 
     @classmethod
     def spawn(
-        cls, arguments: Sequence[str], claim: "Claim", listeners: Sequence[int], board: int
+        cls, arguments: Sequence[str], claim: "Claim", listeners: Sequence[int], config: int, board: int
     ) -> "Process":
         """Start one; what it claims is its own from now on.
 
@@ -58,6 +58,7 @@ class Process:
                 address=claim.address,
                 holder=os.getpid(),
                 listeners=tuple(listeners),
+                config=config,
                 board=board,
                 mailbox=mailbox.fileno(),
                 channel=theirs.fileno(),
@@ -66,7 +67,7 @@ class Process:
                 child = subprocess.Popen(
                     [sys.executable, "-P", "-m", "supervisord_cp.router", *arguments, encode(plan).decode()],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(*listeners, board, mailbox.fileno(), theirs.fileno()),
+                    pass_fds=(*listeners, config, board, mailbox.fileno(), theirs.fileno()),
                     env={name: value for name, value in os.environ.items() if name not in _OF_SYSTEMD},
                     start_new_session=True,  # a terminal's Ctrl-C is for the one that holds the address
                 )
@@ -114,6 +115,19 @@ class Process:
         os.close(self.pidfd)
         self.channel.close()
         return os.waitstatus_to_exitcode(status)
+
+
+def kept_text(text: str) -> int:
+    """A descriptor of memory with a text, for processes to inherit."""
+    descriptor = os.memfd_create("supervisord-cp-config")
+    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:  # a descriptor
+        file.write(text)
+    return descriptor
+
+
+def text_in(descriptor: int) -> str:
+    """What `kept_text` has kept. The position is shared by all who inherit it, so it is left alone."""
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class SeatPlan(Value, frozen=True, kw_only=True):
     holder: int
     """The pid of the process that holds the address."""
     listeners: tuple[int, ...]
+    config: int
+    """The text of the configuration, as it was when it was accepted."""
     board: int
     mailbox: int
     """A datagram socket with the process's number in its name: others wake it by it."""

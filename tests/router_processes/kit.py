@@ -53,10 +53,15 @@ class Processes:
         )
 
     async def start(
-        self, *words: str, environ: Mapping[str, str] = os.environ, pass_fds: Sequence[int] = ()
+        self,
+        *words: str,
+        environ: Mapping[str, str] = os.environ,
+        pass_fds: Sequence[int] = (),
+        launch: tuple[str, ...] = (),
     ) -> None:
-        """Start it and wait until it serves."""
-        program = [sys.executable, "-P", "-m", "supervisord_cp", "router", "-c", str(self.config), *words]
+        """Start it and wait until it serves; `launch`: by a program of the test's, with its arguments."""
+        how = ["-c", *launch] if launch else ["-P", "-m", "supervisord_cp"]
+        program = [sys.executable, *how, "router", "-c", str(self.config), *words]
         with self.log.open("ab") as log:
             self._started.append(
                 subprocess.Popen(program, stderr=log, stdout=log, env=environ, pass_fds=pass_fds)  # noqa: ASYNC220
@@ -105,6 +110,10 @@ class Processes:
             assert (await client.head())[0] == 200
             assert await client.chunk()
         return clients
+
+    def open_streams(self) -> list[int]:
+        """Requests in flight in each process, as last reported."""
+        return [sum(d.inflight for d in report.demand) for report in self.serving().values()]
 
     async def ask(self) -> int:
         """The status of a request on a connection of its own."""

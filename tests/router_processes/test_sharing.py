@@ -10,6 +10,7 @@ from tests.router_processes.kit import CHAT, Processes, router_of
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 CLIENTS = 24
+MOST_CLIENTS = 400
 
 
 async def ask_all(router: Processes, number: int, headers: str = "") -> list[asyncio.Task[int]]:
@@ -38,11 +39,14 @@ async def test_max_concurrency_is_one_limit_and_all_get_their_turn(tmp_path: Pat
     async with router_of(tmp_path, engine, max_concurrency=3) as router:
         await router.start()
         answers = await ask_all(router, CLIENTS)
-        await until(lambda: sum(map(sum, loads(router))) == CLIENTS, "all have arrived")
-        assert all(queued for _, queued in loads(router)), "both processes have some"
+        await until(lambda: sum(map(sum, loads(router))) == len(answers), "all have arrived")
+        while not all(queued for _, queued in loads(router)):  # a busy host spreads them less evenly
+            assert len(answers) < MOST_CLIENTS, "one process has them all"
+            answers += await ask_all(router, CLIENTS)
+            await until(lambda number=len(answers): sum(map(sum, loads(router))) == number, "all are there")
         assert 3 <= len(engine.asked) <= 4, "each process may be one request late to see the other's"
         gate.set()
-        assert [await answer for answer in answers] == [200] * CLIENTS
+        assert [await answer for answer in answers] == [200] * len(answers)
         assert engine.most_busy <= 4
 
 
