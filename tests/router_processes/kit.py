@@ -111,9 +111,13 @@ class Processes:
             assert await client.chunk()
         return clients
 
-    def open_streams(self) -> list[int]:
-        """Requests in flight in each process, as last reported."""
-        return [sum(d.inflight for d in report.demand) for report in self.serving().values()]
+    async def has(self, number: int) -> None:
+        """Wait until so many requests are reported, in flight or in line."""
+        await until(lambda: sum(map(sum, self.loads())) == number, f"{number} requests have arrived")
+
+    def loads(self) -> list[tuple[int, int]]:
+        """Requests in flight and in line, of each process and deployment, as last reported."""
+        return [(d.inflight, d.queued) for report in self.serving().values() for d in report.demand]
 
     async def ask(self) -> int:
         """The status of a request on a connection of its own."""

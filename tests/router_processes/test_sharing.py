@@ -24,11 +24,6 @@ async def ask_all(router: Processes, number: int, headers: str = "") -> list[asy
     return [asyncio.create_task(one(index)) for index in range(number)]
 
 
-def loads(router: Processes) -> list[tuple[int, int]]:
-    """(in flight, queued) of each process, as last reported."""
-    return [(d.inflight, d.queued) for report in router.serving().values() for d in report.demand]
-
-
 def done(answers: list[asyncio.Task[int]]) -> list[int]:
     return [answer.result() for answer in answers if answer.done()]
 
@@ -39,11 +34,11 @@ async def test_max_concurrency_is_one_limit_and_all_get_their_turn(tmp_path: Pat
     async with router_of(tmp_path, engine, max_concurrency=3) as router:
         await router.start()
         answers = await ask_all(router, CLIENTS)
-        await until(lambda: sum(map(sum, loads(router))) == len(answers), "all have arrived")
-        while not all(queued for _, queued in loads(router)):  # a busy host spreads them less evenly
+        await router.has(len(answers))
+        while not all(queued for _, queued in router.loads()):  # a busy host spreads them less evenly
             assert len(answers) < MOST_CLIENTS, "one process has them all"
             answers += await ask_all(router, CLIENTS)
-            await until(lambda number=len(answers): sum(map(sum, loads(router))) == number, "all are there")
+            await router.has(len(answers))
         assert 3 <= len(engine.asked) <= 4, "each process may be one request late to see the other's"
         gate.set()
         assert [await answer for answer in answers] == [200] * len(answers)
@@ -57,7 +52,7 @@ async def test_queue_bounds_are_one_bound(tmp_path: Path) -> None:
         router.configure(more="queue_requests = 5")
         await router.start()
         answers = await ask_all(router, CLIENTS)
-        await until(lambda: len(done(answers)) + sum(map(sum, loads(router))) == CLIENTS, "all are heard")
+        await until(lambda: len(done(answers)) + sum(map(sum, router.loads())) == CLIENTS, "all are heard")
         refused = done(answers)
         assert set(refused) == {429}
         assert 6 <= CLIENTS - len(refused) <= 8, "each process may be one request late to see the other's"
