@@ -26,8 +26,9 @@ _JOB: Final = """\
     - url: {url}
       refresh_interval: 10s
 """
-_DISCOVERY_AUTH: Final = "      authorization: {{ credentials_file: {token} }}\n"
-_AUTH: Final = "  authorization: {{ credentials_file: {token} }}\n"
+# The type is written out: for discovery, Prometheus 2.42 (Debian 12) does not fall back to Bearer.
+_DISCOVERY_AUTH: Final = "      authorization: {{ type: Bearer, credentials_file: {token} }}\n"
+_AUTH: Final = "  authorization: {{ type: Bearer, credentials_file: {token} }}\n"
 _ONLY: Final = "  relabel_configs:\n    - {{ source_labels: [job], regex: '{jobs}', action: keep }}\n"
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from types import MappingProxyType
 from typing import Final
 
 import supervisord_cp.builtin.placers as placers
@@ -58,7 +59,7 @@ class Offer:
 
 def builtin_specs() -> Mapping[str, PolicySpec]:
     """The built-in policies by name, presets left out."""
-    return {spec.name: spec for package in _PACKAGES for spec in _declared_in(package)}
+    return _BUILTIN
 
 
 def survey(paths: Sequence[Path]) -> list[Offer]:
@@ -162,3 +163,9 @@ def _declared_in(package: object) -> Iterator[PolicySpec]:
             spec = declared(value)
             if spec is not None and getattr(value, "__module__", "") == module.name:
                 yield spec
+
+
+# Looked up once: the package's files may be replaced by an upgrade while a daemon still runs from them.
+_BUILTIN: Final[Mapping[str, PolicySpec]] = MappingProxyType(
+    {spec.name: spec for package in _PACKAGES for spec in _declared_in(package)}
+)

@@ -93,3 +93,11 @@ def test_packages_are_offered_without_being_imported(monkeypatch: pytest.MonkeyP
     offer = named([])["theirs"]
     assert (offer.origin, offer.kind, offer.where) == (Origin.PACKAGE, None, "package.module:policy")
     assert named([])["random"].origin is Origin.BUILTIN
+
+
+def test_our_own_policies_stay_while_an_upgrade_replaces_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(named([]))
+    for package in (catalog.routers, catalog.schedulers, catalog.scalers, catalog.placers):
+        monkeypatch.setattr(package, "__path__", [])
+    assert set(named([])) == before
+    assert set(catalog.builtin_specs()) <= before

@@ -3,13 +3,19 @@
 import shutil
 import stat
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from click.testing import CliRunner, Result
 
 from supervisord_cp.cli.install_prometheus import scrape, with_item
 from supervisord_cp.cli.main import program
+from tests.ports import free_ports
 
 DEBIAN = """\
 # Sample config for Prometheus.
@@ -122,6 +128,51 @@ def test_a_token_file_is_read_where_it_is(tmp_path: Path) -> None:
     assert install(tmp_path / "etc", "--token-file", str(mine)).exit_code == 0
     assert f"credentials_file: {mine}" in (tmp_path / "etc" / "prometheus.yml").read_text()
     assert not (tmp_path / "etc" / "supervisord-cp" / "token").exists()
+
+
+@contextmanager
+def central(told: SimpleQueue[str | None]) -> Iterator[int]:
+    """A port that puts down what it is told as `Authorization`."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.put(self.headers["Authorization"])
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not here")
+def test_prometheus_shows_the_token_to_central(tmp_path: Path) -> None:
+    mine = tmp_path / "viewer"
+    mine.write_text("secret-v\n")
+    told: SimpleQueue[str | None] = SimpleQueue()
+    with central(told) as port:
+        done = install(tmp_path, "--token-file", str(mine), "--address", f"http://127.0.0.1:{port}")
+        assert done.exit_code == 0, done.output
+        listen = f"--web.listen-address=127.0.0.1:{free_ports(1)}"
+        with (tmp_path / "log").open("wb") as log:
+            prometheus = subprocess.Popen(
+                ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", listen],
+                cwd=tmp_path,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            assert told.get(timeout=60) == "Bearer secret-v"  # discovery, of the daemons' or the engines' job
+        finally:
+            prometheus.kill()
+            prometheus.wait()
 
 
 def test_tokens_without_a_viewer(tmp_path: Path) -> None:
