@@ -72,7 +72,7 @@ def read_token(path: Path | None, *roles: str) -> str:
     """
     if path is None:
         return ""
-    lines = [line for _, line in _lines(path)]
+    lines = [line for _, line in secret_lines(path)]
     by_role = {role: token for role, token in map(_split, lines) if role in ROLES and token}
     for role in roles:
         if role in by_role:
@@ -84,7 +84,7 @@ def read_token(path: Path | None, *roles: str) -> str:
 
 def _parse(path: Path) -> tuple[_Entry, ...]:
     entries: list[_Entry] = []
-    for number, line in _lines(path):
+    for number, line in secret_lines(path):
         role, token = _split(line)
         if role not in ROLES or not token:
             raise UsageError(f"{path}:{number}: not `role: token` with a role of {', '.join(ROLES)}")
@@ -99,8 +99,12 @@ def _split(line: str) -> tuple[str, str]:
     return role.strip(), token.strip()
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines that say something."""
+def secret_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a file with secrets that say something, with their numbers.
+
+    Raises:
+        UsageError: it cannot be read, or anybody may write it.
+    """
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8")

@@ -99,7 +99,7 @@ class _Central:
         )
         for node, keys in self._memory.keys.items():
             self._routers.update_keys(node, keys)
-        self._links = Links(self._controller)
+        self._links = Links(self._controller, None if self._tokens is None else self._tokens.role_of)
         self._metrics = Metrics(self._controller)
         self._policies = CentralPolicies(
             config.plugins.paths,
@@ -142,6 +142,7 @@ class _Central:
             asyncio.create_task(self._policies.run(lambda: self._controller.config)),
             asyncio.create_task(self._queries.run()),
             asyncio.create_task(self._feed.run()),
+            asyncio.create_task(self._links.watch_tokens()),
         ]
         if start_router:
             tasks.append(asyncio.create_task(child.run()))

@@ -22,8 +22,10 @@ HELLO_S: Final = 10.0
 QUEUE_LIMIT: Final = 1000
 HEARTBEAT_S: Final = 10.0
 CALL_QUEUE: Final = 256
+TOKENS_EVERY_S: Final = 1.0
 
 Params = dict[str, str | int | float | bool | None]
+RoleOf = Callable[[str], str | None]
 
 
 class CallFailed(Exception):
@@ -33,8 +35,10 @@ class CallFailed(Exception):
 class Peer:
     """One connected agent or router: an outbox and the calls that wait for answers."""
 
-    def __init__(self, socket: web.WebSocketResponse, hello: m.Hello) -> None:
+    def __init__(self, socket: web.WebSocketResponse, hello: m.Hello, proof: str) -> None:
+        """`proof` is the `Authorization` header that it came with."""
         self.hello = hello
+        self.proof = proof
         self.socket = socket
         self._outbox: asyncio.Queue[m.Message] = asyncio.Queue(QUEUE_LIMIT)
         self._calls: dict[int, asyncio.Queue[m.CallChunk]] = {}
@@ -99,8 +103,10 @@ class Peer:
 class Links:
     """All connected agents and routers."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, role_of: RoleOf | None = None) -> None:
+        """`role_of`: of an `Authorization` header; None where no tokens are asked for."""
         self._controller = controller
+        self._role_of = role_of
         self.agents: dict[NodeName, Peer] = {}
         self.routers: dict[str, Peer] = {}
         controller.send_desired = self._send_desired
@@ -119,7 +125,7 @@ class Links:
                 return await self._refuse(socket, text)
         if other is not None:
             await other.socket.close()
-        peer = Peer(socket, hello)
+        peer = Peer(socket, hello, request.headers.get("Authorization", ""))
         self.agents[node] = peer
         peer.send(self._welcome())
         self._controller.agent_connected(hello.inventory)
@@ -139,7 +145,7 @@ class Links:
         other = self.routers.get(hello.name)
         if other is not None:
             await other.socket.close()
-        peer = Peer(socket, hello)
+        peer = Peer(socket, hello, request.headers.get("Authorization", ""))
         self.routers[hello.name] = peer
         peer.send(self._welcome())
         self._controller.routers.connected(hello.name, hello.version, peer.send)
@@ -150,6 +156,18 @@ class Links:
                 del self.routers[hello.name]
                 self._controller.routers.gone(hello.name)
         return socket
+
+    async def watch_tokens(self) -> None:
+        """End connections whose token is not known any more, within a second or two; until cancelled."""
+        while True:
+            await asyncio.sleep(TOKENS_EVERY_S)
+            if (role_of := self._role_of) is None:
+                continue
+            peers = [*self.agents.values(), *self.routers.values()]
+            unknown = [peer for peer in peers if role_of(peer.proof) != "agent"]
+            for peer in unknown:
+                log.warning("the connection of %s ends: its token is not known any more", peer.hello.name)
+            await asyncio.gather(*(peer.socket.close() for peer in unknown), return_exceptions=True)
 
     async def close(self) -> None:
         """Close every connection; the others dial again."""

@@ -9,9 +9,11 @@ from typing import Final
 
 import aiohttp
 
+from supervisord_cp.adapters.tokens import read_token
 from supervisord_cp.clock import Clock
 from supervisord_cp.config.schema import StaticInstanceConfig
 from supervisord_cp.engines.base import Engine
+from supervisord_cp.errors import UsageError
 from supervisord_cp.model.base import DeploymentName, Incarnation, InstanceId, NodeName, Value
 from supervisord_cp.model.fleet import FleetPart, RoutedInstance
 from supervisord_cp.model.instance import EngineLoad, InstanceState
@@ -90,6 +92,9 @@ class Prober:
         self._configs: dict[str, StaticInstanceConfig] = {}
         self._probes: dict[str, Probe] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._keys: dict[str, str] = {}
+        self._said: dict[str, str] = {}
+        """What was wrong with the file of a key."""
         self._session: aiohttp.ClientSession | None = None
 
     def update(self, configs: Sequence[StaticInstanceConfig]) -> None:
@@ -97,11 +102,12 @@ class Prober:
         wanted = {config.id: config for config in configs}
         for name in [n for n, c in self._configs.items() if wanted.get(n) != c]:
             self._tasks.pop(name).cancel()
-            del self._configs[name], self._probes[name]
+            del self._configs[name], self._probes[name], self._keys[name], self._said[name]
         for name, config in wanted.items():
             if name not in self._configs:
                 self._configs[name] = config
                 self._probes[name] = Probe()
+                self._read_key(config)
                 self._tasks[name] = asyncio.create_task(self._watch(config))
         self._tell()
 
@@ -120,18 +126,26 @@ class Prober:
         return "" if probe is None else probe.error
 
     def keys(self) -> dict[Incarnation, str]:
-        """API keys by incarnation, read from their files; an unreadable one is logged and left out."""
-        out: dict[Incarnation, str] = {}
-        for name, config in self._configs.items():
-            if config.api_key_file is None:
-                continue
-            try:
-                key = config.api_key_file.read_text().strip()
-            except OSError as error:
-                log.error("the API key of %s cannot be read: %s", name, error)
-                continue
-            out[routed(config, self._probes[name]).incarnation] = key
-        return out
+        """API keys by incarnation, as their files have them; one that cannot be read stays as it was."""
+        return {
+            routed(config, self._probes[name]).incarnation: key
+            for name, config in self._configs.items()
+            if (key := self._keys.get(name))
+        }
+
+    def _read_key(self, config: StaticInstanceConfig) -> bool:
+        """Whether the key of an instance is another one now. What is wrong with its file is said once."""
+        wrong = ""
+        key = before = self._keys.get(config.id, "")
+        try:
+            key = read_token(config.api_key_file)
+        except UsageError as error:
+            wrong = str(error)
+            if wrong != self._said.get(config.id):
+                log.error("the API key of %s cannot be read: %s", config.id, wrong)
+        self._said[config.id] = wrong
+        self._keys[config.id] = key
+        return key != before
 
     def _tell(self) -> None:
         instances = tuple(routed(c, self._probes[n]) for n, c in self._configs.items())
@@ -146,7 +160,7 @@ class Prober:
             self._probes[config.id] = after
             if after.state is not before.state:
                 self._on_state(config, after)
-            if after != before:
+            if self._read_key(config) or after != before:
                 self._tell()
             await asyncio.sleep(PERIOD_S)
 

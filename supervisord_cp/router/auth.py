@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from supervisord_cp.adapters.tokens import secret_lines
 from supervisord_cp.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ class ApiKeys:
     def __init__(self, path: Path | None) -> None:
         """
         Raises:
-            UsageError: the file cannot be read, or a line of it is no `name: key`.
+            UsageError: the file cannot be read, anybody may write it, or a line of it is no `name: key`.
         """
         self._path = path
         self._secret = os.urandom(_DIGEST_BYTES)
@@ -71,9 +72,7 @@ class ApiKeys:
 
     def _read(self, path: Path) -> dict[bytes, str]:
         names: dict[bytes, str] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
+        for number, line in secret_lines(path):
             name, colon, key = line.partition(":")
             if not colon or not name.strip() or not key.strip():
                 raise UsageError(f"{path}:{number}: a line is `name: key`")

@@ -48,7 +48,7 @@ async def until(true: Callable[[], object], what: str) -> None:
 
 @asynccontextmanager
 async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterator[SimpleNamespace]:
-    links = Links(world.controller)
+    links = Links(world.controller, None if tokens is None else tokens.role_of)
     metrics = Metrics(world.controller)
     policies = CentralPolicies(
         (), use=world.controller.scaling.use_policies, tell=lambda event: None, clock=lambda: 0.0
@@ -72,10 +72,12 @@ async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterato
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
+    watching = asyncio.create_task(links.watch_tokens())
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield SimpleNamespace(
             session=session, port=port, links=links, api=api, feed=feed, url=f"http://127.0.0.1:{port}"
         )
+        watching.cancel()
         await links.close()
     await runner.cleanup()
 
