@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,6 +99,8 @@ def test(file: Path, params: str | None) -> None:
     if own is None:
         click.echo(f"it has no tests of its own: there is no {places[0]}", err=True)
         return
+    if find_spec("pytest") is None:
+        raise UsageError(f"{own} needs pytest: {sys.executable} -m pip install pytest")
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(own)]
     path = os.pathsep.join((str(file.parent.absolute()), os.environ.get("PYTHONPATH", "")))
     ended = subprocess.run(argv, env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}, check=False)

@@ -46,6 +46,7 @@ class RoutedInstance(Value, frozen=True, kw_only=True):
     id: InstanceId
     deployment: DeploymentName
     incarnation: Incarnation
+    """One life of its engine: another one after each start."""
     url: str
     node: NodeName = NodeName("")
     zone: str = ""
@@ -54,10 +55,12 @@ class RoutedInstance(Value, frozen=True, kw_only=True):
     draining: bool = False
     static: bool = False
     weight: float = 1.0
+    """Its share next to others."""
     max_concurrency: int = 0
     gpus: int = 1
     cost_per_gpu_hour: float | None = None
     load: EngineLoad | None = None
+    """What its engine reported last; None: nothing yet."""
 
     @property
     def cost_per_hour(self) -> float | None:

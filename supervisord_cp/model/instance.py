@@ -94,7 +94,9 @@ class EngineLoad(Value, frozen=True, kw_only=True):
     """What an engine's own metrics say. None is unknown, which is not zero."""
 
     running: int | None = None
+    """Requests in its batch."""
     waiting: int | None = None
+    """Requests in its own queue."""
     kv_cache_usage: float | None = None
     """Ratio, 0 to 1."""
     prompt_tokens_total: float | None = None
@@ -110,6 +112,7 @@ class EngineLoad(Value, frozen=True, kw_only=True):
     itl_count: float | None = None
     asleep: bool | None = None
     age_ms: int = 0
+    """How old the report is."""
     ranks: "tuple[EngineLoad, ...]" = ()
     """With data parallelism the figures of each rank, which hide nothing of each other; else empty."""
 

@@ -24,16 +24,20 @@ class RoutingRequest(Value, frozen=True, kw_only=True):
     model: str = ""
     """The name the client asked for: a served name, an alias or an adapter."""
     path: str = ""
+    """Of the URL: `/v1/chat/completions`."""
     prompt_tokens: int = 0
     """Estimated from the body's bytes and a learned ratio."""
     max_tokens: int | None = None
+    """As the client limits the answer."""
     stream: bool = False
     session: str = ""
+    """`x-session-id` of the client."""
     key: str = ""
     """The name of the client's API key, "" without keys."""
     user: str = ""
     """Whom the client says that it asks for: `user` of the body."""
     priority: RequestPriority = RequestPriority.NORMAL
+    """`x-priority` of the client."""
     deadline_ms: int | None = None
     """What is left of the client's deadline on arrival."""
     cost_budget: float | None = None
@@ -47,6 +51,7 @@ class Candidate(Value, frozen=True, kw_only=True, gc=False):
     """One instance that a request may go to, with the work that this router has booked on it."""
 
     instance: RoutedInstance
+    """Who it is, where it is, and what its engine reports (`instance.load`)."""
     inflight: int = 0
     """Open leases of this router."""
     booked_prefill: int = 0
@@ -60,6 +65,7 @@ class Candidate(Value, frozen=True, kw_only=True, gc=False):
 
     @property
     def booked(self) -> int:
+        """Both kinds of tokens."""
         return self.booked_prefill + self.booked_decode
 
     @property

@@ -86,6 +86,18 @@ def test_own_tests_are_run(
     assert (result.exit_code, told in result.output) == (status, True)
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.process
+def test_own_tests_want_pytest_and_say_how_it_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "mine.py", likes("mine", 0))
+    write(tmp_path, "test_mine.py", "def test_it():\n    pass\n")
+    monkeypatch.setattr("supervisord_cp.cli.policy.find_spec", lambda name: None)
+    result = run("test", str(path))
+    assert result.exit_code == 2
+    assert "test_mine.py needs pytest: " in result.output
+    assert "-m pip install pytest" in result.output
+
+
 # --- what central says
 
 
