@@ -35,6 +35,15 @@ def ask_for(view_: ScaleView, **params: object) -> ScaleProposal:
     return made
 
 
+def test_idleness_needs_no_capacity() -> None:
+    made = ask_for(seen(capacity=None))
+    assert (made.replicas, made.reason.code) == (0.0, ReasonCode.NO_TRAFFIC)
+    assert ask_for(seen(capacity=None, requests=1)).replicas is None
+    assert ask_for(seen(capacity=None, requests=None)).replicas is None
+    assert ask_for(seen(capacity=None, queued=None)).replicas is None
+    assert ask_for(seen(slo=None)).reason.code is ReasonCode.NO_SLO
+
+
 @pytest.mark.parametrize(
     ("given", "params", "number"),
     [
@@ -71,9 +80,9 @@ def test_replicas_that_keep_the_first_token_in_time(given: dict, params: dict, n
         ({"queued": None}, ReasonCode.SIGNAL_MISSING),
         ({"arriving": None}, ReasonCode.SIGNAL_MISSING),
         ({"arriving": math.nan}, ReasonCode.SIGNAL_NAN),
-        ({"capacity": None}, ReasonCode.SIGNAL_MISSING),
-        ({"capacity": 0}, ReasonCode.SIGNAL_MISSING),  # nothing was measured yet
-        ({"capacity": math.nan}, ReasonCode.SIGNAL_NAN),
+        ({"capacity": None, "requests": 1}, ReasonCode.SIGNAL_MISSING),
+        ({"capacity": 0, "requests": 1}, ReasonCode.SIGNAL_MISSING),  # nothing was measured yet
+        ({"capacity": math.nan, "requests": 1}, ReasonCode.SIGNAL_NAN),
         ({"requests": None, "max_concurrency": 8}, ReasonCode.SIGNAL_MISSING),
     ],
 )

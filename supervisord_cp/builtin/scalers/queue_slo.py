@@ -15,6 +15,7 @@ from supervisord_cp.policy import (
     SignalName,
     Value,
     cannot_tell,
+    is_idle,
     measured,
     pending_replicas,
     policy,
@@ -56,6 +57,8 @@ def queue_slo(view: ScaleView, params: QueueSloParams) -> ScaleProposal:
     """Clears the queue within the time to first token, from tokens and measured throughput."""
     work = _work(view, params)
     if isinstance(work, Reason):
+        if work.code is not ReasonCode.NO_SLO and _nothing_asked(view):
+            return ScaleProposal(policy="queue_slo", replicas=0.0, reason=Reason(code=ReasonCode.NO_TRAFFIC))
         return cannot_tell("queue_slo", work)
     needed, code = _needed(view, work, params.utilization_percent / 100.0)
     if view.current > 0 and view.tolerance.covers(needed / view.current):
@@ -94,6 +97,12 @@ def _work(view: ScaleView, params: QueueSloParams) -> _Work | Reason:
         ttft_s=ttft_s,
         serving=0.0 if requests is None else requests.value / view.max_concurrency,
     )
+
+
+def _nothing_asked(view: ScaleView) -> bool:
+    """Whether that is known. It needs no capacity, which is learned only while requests wait."""
+    tokens = (view.signal(SignalName.QUEUED_TOKENS), view.signal(SignalName.PROMPT_TOKENS_PER_S))
+    return is_idle(view) and all(one.known and one.value <= 0 for one in tokens)
 
 
 def _capacity(view: ScaleView, params: QueueSloParams) -> Signal:
