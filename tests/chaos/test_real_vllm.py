@@ -11,6 +11,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from supervisord_cp.agent.pulse import PULSE_S
 from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.model.launch import EngineKind
 from tests.agent.daemon import AgentHost, all_gone, members
@@ -119,6 +120,19 @@ async def test_a_hang(host: AgentHost, central: FakeCentral) -> None:
     assert not after_tree & tree
     assert after.last_exit is not None
     assert after.last_exit.cause is ExitCause.STALLED
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_hang_of_an_idle_engine(host: AgentHost, central: FakeCentral) -> None:
+    """Nobody asks it for anything: the agent does, and gets no answer."""
+    tree = await serving(central)
+    os.kill(titled(tree, "VLLM::EngineCor"), signal.SIGSTOP)
+    await central.reached(InstanceState.DEGRADED, "vllm-0", timeout_s=PULSE_S + STALL_S + NOTICED_S)
+    await all_gone(tree, NOTICED_S + 30.0)
+    assert not await serving(central) & tree
+    last = central.instances["vllm-0"].last_exit
+    assert last is not None
+    assert last.cause is ExitCause.STALLED
 
 
 async def stream(session: aiohttp.ClientSession, url: str) -> None:
