@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import click
 
-from supervisord_cp.cli.capsule import capsule_lines
+from supervisord_cp.cli import text
 from supervisord_cp.cli.client import ControlClient
 from supervisord_cp.cli.connect import with_client
 from supervisord_cp.cli.explained import decision_lines, decisions_sheet
+from supervisord_cp.cli.explained_instance import end_lines, instance_lines
 from supervisord_cp.cli.options import output_option, time_of
 from supervisord_cp.cli.render import print_json, print_sheet, until_interrupted
 
@@ -131,26 +132,25 @@ def explain(
     elif "decisions" in value and kind == "deployment":
         print_sheet(decisions_sheet(value["decisions"]))
     elif "decision" in value:
-        for line in decision_lines(value):
-            click.echo(line)
-        if latest := value.get("events"):
-            click.echo("events:")
-            for event in latest:
-                click.echo(f"  {event_line(event)}")
+        _print_lines(decision_lines(value))
+        _print_events(value)
+    elif kind == "instance":
+        _print_lines(instance_lines(value))
+        _print_events(value)
+        _print_lines(end_lines(value))
     else:
-        _outlined(value)
+        _print_lines(outline(value))
 
 
-def _outlined(value: Any) -> None:
-    capsule = value.pop("capsule", None) if isinstance(value, dict) else None
-    missing = value.pop("capsule_missing", "") if isinstance(value, dict) else ""
-    for line in outline(value):
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
         click.echo(line)
-    if capsule:
-        for line in capsule_lines(capsule):
-            click.echo(line)
-    elif missing:
-        click.echo(f"last abnormal end: {missing}")
+
+
+def _print_events(value: Mapping[str, Any]) -> None:
+    if latest := value.get("events"):
+        click.echo("events:")
+        _print_lines(f"  {text.short(event_line(event))}" for event in latest)
 
 
 def outline(value: Any, depth: int = 0) -> Iterator[str]:

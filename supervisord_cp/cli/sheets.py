@@ -52,7 +52,7 @@ def _instance_row(item: Json) -> tuple[str, ...]:
     return (
         str(item["id"]),
         state_of(item),
-        _place(item),
+        place_of(item),
         str(item.get("pid") or text.UNKNOWN),
         text.duration(item.get("uptime_s")) if item.get("ready") and not item.get("static") else text.UNKNOWN,
         text.number(item.get("requests_running")),
@@ -90,7 +90,8 @@ def exit_of(last: Json) -> str:
     return f"{how} ({last['cause']})" if last.get("cause") else how
 
 
-def _place(item: Json) -> str:
+def place_of(item: Json) -> str:
+    """`gpu-a:GPU-5c1b2d3e`; the address of one that is on no node of ours."""
     node = str(item.get("node") or "")
     if not node:
         return str(item.get("url") or text.UNKNOWN)

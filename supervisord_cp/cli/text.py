@@ -52,3 +52,8 @@ def count(number: int, noun: str) -> str:
 def devices(ids: list[str]) -> str:
     """`slot-0`, `GPU-1a2b3c4d,GPU-…`: UUIDs cut to what tells GPUs of one host apart."""
     return ",".join(item[:12] if item.startswith(("GPU-", "MIG-")) else item for item in ids) or UNKNOWN
+
+
+def short(line: str, longest: int = 160) -> str:
+    """A line cut to what can be read at a glance."""
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
