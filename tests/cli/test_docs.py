@@ -63,7 +63,14 @@ def shell_lines(text: str) -> Iterator[list[str]]:
                     yield words[1:]
 
 
-DOCUMENTS = ("README.md", "docs/quickstart.md", "docs/several-hosts.md", "docs/cli.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/quickstart.zh.md",
+    "docs/several-hosts.md",
+    "docs/cli.md",
+    "docs/autoscaling.md",
+)
 LINES = [words for document in DOCUMENTS for words in shell_lines((ROOT / document).read_text())]
 
 
