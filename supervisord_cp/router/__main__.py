@@ -14,7 +14,7 @@ from supervisord_cp.errors import SupervisordError
 from supervisord_cp.obs.logging import FORMAT_VARIABLE, configure
 from supervisord_cp.plugin_host.checks import checked
 from supervisord_cp.router.app import run_router
-from supervisord_cp.router.processes import text_in
+from supervisord_cp.router.basis import text_in
 from supervisord_cp.router.seat import Seat, SeatPlan
 
 

@@ -69,6 +69,7 @@ class Follower:
         self._carry_until = 0.0
         self._resync_asked = False
         self._report_planned = False
+        self._left = False
         self.keys: dict[Incarnation, str] = {}
         self._link = CentralLink(
             url=central,
@@ -117,6 +118,7 @@ class Follower:
     async def leave(self) -> None:
         """Say that we end, and hold nothing any more."""
         self._report(ended=True)
+        self._left = True
         await self._link.flush(FAREWELL_S)
 
     def tell(self, event: Event) -> None:
@@ -195,6 +197,8 @@ class Follower:
 
     def _report(self, *, ended: bool = False) -> None:
         self._report_planned = False
+        if self._left:
+            return
         fleet = self._dispatcher.fleet
         self._link.send(
             m.RouterStatus(

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -17,19 +16,13 @@ from typing import Final
 
 import msgspec
 
-from supervisord_cp.adapters.sd_notify import Notifier, take_sockets
-from supervisord_cp.config.load import Reading, read, read_file
-from supervisord_cp.config.schema import Config
-from supervisord_cp.errors import SupervisordError, UsageError
+from supervisord_cp.adapters.sd_notify import Notifier
+from supervisord_cp.errors import SupervisordError
 from supervisord_cp.model.base import Value
-from supervisord_cp.plugin_host.checks import checked
-from supervisord_cp.router.auth import ApiKeys
+from supervisord_cp.router.basis import Basis, first_basis, next_basis, resumed_basis
 from supervisord_cp.router.board import Board
-from supervisord_cp.router.listener import bind, listens_at, url_of
-from supervisord_cp.router.processes import Process, ProcessState, free_number, kept_text, text_in
+from supervisord_cp.router.processes import Process, ProcessState, free_number
 from supervisord_cp.router.seat import LEAVE, READY, RESTART, TOLD
-from supervisord_cp.router.tls import certificate_of
-from supervisord_cp.router.tracing import check_tracing
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +32,6 @@ START_S: Final = 30.0
 """How long new processes may take until they serve."""
 HANGS_S: Final = 60.0
 """A process that has shown no sign of work for so long is killed."""
-FREED_S: Final = 2.0
-"""How long an address may take to be free after those who served it have lost who held it."""
 TICK_S: Final = 0.5
 FIRST_DELAY_S: Final = 0.2
 LONGEST_DELAY_S: Final = 5.0
@@ -48,7 +39,6 @@ LATE_S: Final = 10.0
 """How much longer than allowed a process may take to end."""
 HURRIES: Final = 2
 """Asked to hurry more often than this, we kill."""
-_FDNAME: Final = "api"
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
@@ -59,6 +49,8 @@ class HolderState(Value, frozen=True, kw_only=True):
     config: int
     board: int
     processes: tuple[ProcessState, ...]
+    again: bool
+    """Whether another restart was asked for meanwhile."""
 
 
 async def run_processes(path: Path, *, log_level: str = "info", wait: bool = True) -> int:
@@ -78,14 +70,11 @@ async def run_processes(path: Path, *, log_level: str = "info", wait: bool = Tru
 class _Holder:
     def __init__(self, path: Path, log_level: str, *, wait: bool) -> None:
         self._path = path
-        self._config: Config
-        self._text = -1
-        """The text of the configuration in use: what the file says by now is for the next restart."""
+        self._basis: Basis
         self._log_level = log_level
         self._wait = wait
         self._loop = asyncio.get_running_loop()
         self._notifier = Notifier(os.environ)
-        self._listeners: list[socket.socket] = []
         self._board: Board
         self._processes: list[Process] = []
         self._woken = asyncio.Event()
@@ -103,15 +92,13 @@ class _Holder:
         self._loop.add_signal_handler(signal.SIGHUP, self._hand_over_asked)
         resumed = self._resume()
         if not resumed:
-            reading = read_file(self._path)
-            self._config, self._text = _usable(reading), kept_text(reading.text)
+            self._basis = await first_basis(self._path, self._notifier)
             self._board = Board.make()
-            self._listeners = await self._listen()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         try:
             if not resumed and not await self._begin():
                 return 0 if self._ends else 1
-            self._notifier.ready(f"serving at {self._url}")
+            self._notifier.ready(f"serving at {self._basis.url}")
             while not self._ends:
                 self._look_after(time.monotonic())
                 if self._hand_over_wanted:
@@ -125,49 +112,27 @@ class _Holder:
 
     async def _begin(self) -> bool:
         """Start the first processes; False when none can serve."""
-        first = [one for _ in range(self._config.router.processes) if (one := self._spawn()) is not None]
+        first = [one for _ in range(self._basis.router.processes) if (one := self._spawn()) is not None]
         if await self._serve(first):
-            log.info("the router serves at %s with %d processes", self._url, len(first))
+            log.info("the router serves at %s with %d processes", self._basis.url, len(first))
             return True
         await self._stop(first)
         return False
 
-    async def _listen(self) -> list[socket.socket]:
-        """The address, from systemd if it has it, else bound by us."""
-        listen = self._config.router.api_listen
-        passed = take_sockets(os.environ)
-        if passed and listens_at(passed, listen):
-            return passed
-        for one in passed:
-            one.close()
-        deadline = time.monotonic() + FREED_S
-        while True:
-            try:
-                bound = bind(listen)
-            except UsageError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(TICK_S / 10)
-                continue
-            self._notifier.keep(bound, _FDNAME, instead=bool(passed))
-            return bound
-
-    @property
-    def _url(self) -> str:
-        return url_of(self._listeners[0], tls=self._config.router.tls_cert is not None)
-
     # --- the processes
 
     def _spawn(self) -> Process | None:
-        listeners = [one.fileno() for one in self._listeners]
-        host, port = self._listeners[0].getsockname()[:2]
-        claim = free_number(f"{os.getuid()}/{host}:{port}")
+        claim = free_number(self._basis.name)
         if claim is None:
             log.error("no more processes: too many old ones still finish requests")
             return None
         try:
             made = Process.spawn(
-                [str(self._path), self._log_level], claim, listeners, self._text, self._board.descriptor
+                [str(self._path), self._log_level],
+                claim,
+                self._basis.descriptors,
+                self._basis.text,
+                self._board.descriptor,
             )
         except OSError as error:
             log.error("no process can be started: %s", error)
@@ -215,9 +180,9 @@ class _Holder:
                 log.error("process %d (pid %d) hangs: killed", one.number, one.pid)
                 one.signal(signal.SIGKILL)
         serving = [one for one in self._processes if not one.leaving]
-        if all(one.ready for one in serving) and len(serving) >= self._config.router.processes:
+        if all(one.ready for one in serving) and len(serving) >= self._basis.router.processes:
             self._failures = 0
-        while len(serving) < self._config.router.processes and now >= self._next_start:
+        while len(serving) < self._basis.router.processes and now >= self._next_start:
             self._failures += 1
             self._next_start = now + min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(self._failures - 1, 8))
             if (made := self._spawn()) is not None:
@@ -257,62 +222,60 @@ class _Holder:
         if why:
             log.error("the router is not restarted, it goes on as it was: %s", why)
         else:
-            self._become_new()
-        self._notifier.ready(f"serving at {self._url}")
+            await self._become_new()
+        self._notifier.ready(f"serving at {self._basis.url}")
 
     async def _replace(self) -> str:
+        """Why the old ones go on; "" when new ones serve."""
         old = [one for one in self._processes if not one.leaving]
-        before, text = (self._config, self._listeners), self._text
+        before = self._basis
         try:
-            reading = read_file(self._path)
-            self._config = _usable(reading)
-            if not listens_at(self._listeners, self._config.router.api_listen):
-                self._listeners = bind(self._config.router.api_listen)
-                self._notifier.keep(self._listeners, _FDNAME, instead=True)
+            self._basis = next_basis(before, self._path, self._notifier)
         except SupervisordError as error:
-            self._config, self._listeners = before
             return str(error)
-        self._text = kept_text(reading.text)
-        new = [one for _ in range(self._config.router.processes) if (one := self._spawn()) is not None]
-        if len(new) < self._config.router.processes or not await self._serve(new):
-            os.close(self._text)
-            self._text = text
-            self._config, listeners = before
-            if listeners is not self._listeners:
-                self._close_listeners()
-                self._listeners = listeners
-                self._notifier.keep(self._listeners, _FDNAME, instead=True)
+        wanted = self._basis.router.processes
+        new = [one for _ in range(wanted) if (one := self._spawn()) is not None]
+        if len(new) < wanted or not await self._serve(new):
             await self._stop(new)
+            if self._basis.listeners is not before.listeners:
+                before.keep(self._notifier, instead=True)
+            self._basis.close(but=before)
+            self._basis = before
             return "the new processes do not serve; the log says why"
-        os.close(text)
         for one in old:
             one.leaving = True
             one.tell(LEAVE)
-        if before[1] is not self._listeners:
-            for listening in before[1]:
-                listening.close()
+        before.close(but=self._basis)
         log.info("the router is restarted: %d processes serve, %d finish requests", len(new), len(old))
         return ""
 
-    def _become_new(self) -> None:
+    async def _become_new(self) -> None:
         """Run our program anew, as it is installed now, in this very process."""
+        # Signals from now on wait for the handlers of the new program; those that came before are heard.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        if not self._ends:
+            self._execute()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def _execute(self) -> None:
         state = HolderState(
-            listeners=tuple(one.fileno() for one in self._listeners),
-            config=self._text,
+            listeners=self._basis.descriptors,
+            config=self._basis.text,
             board=self._board.descriptor,
             processes=tuple(one.state for one in self._processes),
+            again=self._hand_over_wanted,
         )
         descriptors = (*state.listeners, state.config, state.board, *(one.channel for one in state.processes))
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
         os.environ[STATE] = msgspec.json.encode(state).decode()
-        # What is sent to us meanwhile waits for the handlers of the new program.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # there is no shell
         except OSError as error:
             log.error("the program that holds the address stays the old one: %s", error)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        del os.environ[STATE]
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
 
@@ -322,10 +285,9 @@ class _Holder:
         if not text:
             return False
         state = msgspec.json.decode(text, type=HolderState)
-        self._text = state.config
-        self._config = checked(read(text_in(self._text), self._path))
+        self._basis = resumed_basis(self._path, state.config, state.listeners)
         self._board = Board(state.board)
-        self._listeners = [socket.socket(fileno=one) for one in state.listeners]
+        self._hand_over_wanted = state.again
         for descriptor in (
             *state.listeners,
             state.config,
@@ -353,7 +315,7 @@ class _Holder:
             return 0  # the processes see it, and finish what they have
         for one in self._processes:
             one.signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._config.router.drain_timeout_s + LATE_S
+        deadline = time.monotonic() + self._basis.router.drain_timeout_s + LATE_S
         while self._processes:
             await self._sleep(TICK_S)
             if time.monotonic() > deadline or self._ends > 1 + HURRIES:
@@ -362,7 +324,7 @@ class _Holder:
         return 0
 
     def _close_listeners(self) -> None:
-        for listening in self._listeners:
+        for listening in self._basis.listeners:
             listening.close()
 
     async def _stop(self, those: Sequence[Process]) -> None:
@@ -372,17 +334,3 @@ class _Holder:
                 one.leaving = True
                 one.signal(signal.SIGKILL)
             await self._sleep(TICK_S)
-
-
-def _usable(reading: Reading) -> Config:
-    """The configuration that was read. What every process would complain of is said once, by us.
-
-    Raises:
-        ConfigErrors: something is wrong with it.
-        UsageError: the certificate or the clients' keys cannot be used, or traces cannot be made.
-    """
-    config = checked(reading)
-    certificate_of(config.router)
-    ApiKeys(config.router.api_keys_file)
-    check_tracing(config.router)
-    return config

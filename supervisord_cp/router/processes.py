@@ -117,19 +117,6 @@ class Process:
         return os.waitstatus_to_exitcode(status)
 
 
-def kept_text(text: str) -> int:
-    """A descriptor of memory with a text, for processes to inherit."""
-    descriptor = os.memfd_create("supervisord-cp-config")
-    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:  # a descriptor
-        file.write(text)
-    return descriptor
-
-
-def text_in(descriptor: int) -> str:
-    """What `kept_text` has kept. The position is shared by all who inherit it, so it is left alone."""
-    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A number that no other living process of an address has, for as long as the mailbox is open."""

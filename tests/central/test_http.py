@@ -30,6 +30,7 @@ from supervisord_cp.config.schema import CentralConfig, Config, Listen
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.node import NodeInventory, NodeReport
+from supervisord_cp.model.router import RouterReport
 from supervisord_cp.wire import messages as m
 from supervisord_cp.wire.codec import encode
 from tests.central.fleet import World, deployment
@@ -446,3 +447,48 @@ async def test_explain_of_a_request_asks_the_routers(world: World) -> None:
             assert "no router has decided lately" in (await answer.json())["error"]
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_a_restart_asks_one_process_of_each_address_the_one_that_came_last(world: World) -> None:
+    asked: list[str] = []
+
+    def router(url: str, name: str, why: str) -> asyncio.Task[None]:
+        async def on_call(method: str, params: dict[str, object]) -> AsyncIterator[str]:
+            assert method == "restart"
+            asked.append(name)
+            yield json.dumps(why)
+
+        link = CentralLink(
+            url=url,
+            path=m.ROUTER_PATH,
+            token=lambda: "",
+            hello=lambda: m.Hello(name=name, session=name),
+            on_message=lambda message: None,
+            on_call=on_call,
+        )
+        return asyncio.create_task(link.run())
+
+    async with serving(world) as served:
+        running = []
+        for name, why in (("a:9000/1", ""), ("a:9000/2", ""), ("b:9000/1", "no room")):
+            running.append(router(served.url, name, why))
+            await until(lambda name=name: name in served.links.routers, "the router is connected")
+        async with served.session.post("/api/v1/routers/restart") as answer:
+            assert await answer.json() == {"routers": {"a:9000": "", "b:9000": "no room"}}
+        assert sorted(asked) == ["a:9000/2", "b:9000/1"]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def test_a_router_that_says_farewell_holds_up_nothing(world: World) -> None:
+    routers = world.controller.routers
+    routers.connected("r", "1", lambda message: True)
+    assert routers.reported(RouterReport(router="r", version=1, pid=7, api_url="http://h:1"))
+    assert [report.router for report in routers.live_reports(0.0)] == ["r"]
+    assert routers.reported(RouterReport(router="r", version=1, ended=True))
+    assert list(routers.live_reports(0.0)) == []
+    assert routers.serving("h:1") is None
+    routers.gone("r")  # its connection ends after its farewell
+    assert "r" not in routers.views

@@ -104,3 +104,21 @@ def test_what_central_refuses_is_told(run: Run, central: StubCentral) -> None:
     result = run("scale", "chat", "99999")
     assert result.exit_code == 1
     assert result.stderr == "supervisord-cp: replicas must be between 0 and 10000\n"
+
+
+def test_restart_router_asks_for_all_of_them(run: Run, fleet: StubCentral) -> None:
+    fleet.says("routers/restart", {"routers": {"a:9000": "", "b:9000": ""}})
+    result = run("restart", "router")
+    assert result.exit_code == 0, result.stderr
+    assert fleet.posts == [("/api/v1/routers/restart", {})]
+    assert result.stdout == "router a:9000: restarted\nrouter b:9000: restarted\n"
+
+
+def test_a_router_that_was_not_restarted_is_a_failure(run: Run, fleet: StubCentral) -> None:
+    fleet.says("routers/restart", {"routers": {"a:9000": "", "b:9000": "unknown key"}})
+    result = run("restart", "router")
+    assert result.exit_code == 1
+    assert result.stdout == "router a:9000: restarted\n"
+    assert "router b:9000: unknown key\n" in result.stderr
+    fleet.says("routers/restart", {"routers": {}})
+    assert "no router is connected" in run("restart", "router").stderr

@@ -29,7 +29,7 @@ class Processes:
         self.log = folder / "router.log"
         self.central = Central()
         self.clients: list[Client] = []
-        self.processes = 0
+        self.processes = self._port = 0
         self._started: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -38,14 +38,14 @@ class Processes:
 
     @property
     def port(self) -> int:
-        return int(self.central.reports[-1].api_url.rpartition(":")[2])
+        return self._port or int(self.central.reports[-1].api_url.rpartition(":")[2])
 
     @property
     def restarts(self) -> int:
         return self.log.read_text().count("the router is restarted")
 
     def configure(self, processes: int = 2, port: int = 0, more: str = "") -> None:
-        self.processes = processes
+        self.processes, self._port = processes, port
         self.config.write_text(
             f'[central]\nstate_dir = "{self.folder}"\n'
             f'[router]\napi_listen = "127.0.0.1:{port}"\ncentral = "{self.central.url}"\n'
@@ -70,7 +70,8 @@ class Processes:
         def serves() -> bool:
             assert self.holder.poll() is None, self.log.read_text()[-2000:]
             mine = [one for one in self.serving().values() if one.pid == self.holder.pid]
-            return len(mine) >= self.processes
+            said = self.log.read_text().count("the router serves at")
+            return len(mine) >= self.processes and said >= len(self._started)
 
         await until(serves, "all processes serve")
 

@@ -157,6 +157,23 @@ async def test_a_configuration_that_cannot_be_used_changes_nothing(
         await router.restart()
 
 
+async def test_another_address_is_taken_up_by_a_restart(tmp_path: Path) -> None:
+    engine, gate = held()
+    async with router_of(tmp_path, engine) as router:
+        await router.start()
+        old = router.port
+        opened = await router.streams(2)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            new = free.getsockname()[1]
+        router.configure(port=new)
+        await router.restart()
+        opened += await router.streams(2)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", old)
+        gate.set()
+        assert all([await finish(stream) for stream in opened])
+
+
 async def test_what_cannot_be_ends_the_first_start(tmp_path: Path) -> None:
     async with router_of(tmp_path, Engine()) as router:
         router.configure(more='tls_cert = "/nonexistent"\ntls_key = "/nonexistent"')
