@@ -5,8 +5,12 @@ import socket
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
+from typing import Final
 
 import psutil
+
+LONGEST: Final = 120
+"""Characters of a command line that are shown."""
 
 
 def bind_error(host: str, port: int) -> OSError | None:
@@ -30,7 +34,7 @@ def in_use(error: OSError) -> bool:
 
 
 def listener_of(port: int) -> str:
-    """Who listens on a port, as `PID (command)`; "" when that cannot be seen (another user's process).
+    """Who listens on a port, as `PID 4711 (command)`; "" when that cannot be seen (another user's process).
 
     Of processes that have inherited the listener it is the one they have it from."""
     try:
@@ -40,7 +44,7 @@ def listener_of(port: int) -> str:
     for one in connections:
         if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
             pid = _eldest(one.pid, port)
-            return f"{pid} ({_command(pid)})"
+            return f"PID {pid} ({_command(pid)})"
     return ""
 
 
@@ -77,4 +81,5 @@ def _command(pid: int) -> str:
     except psutil.Error:
         return "?"
     shown = takewhile(lambda word: not word.startswith("--"), words[:4])
-    return " ".join([Path(program).name, *shown])
+    line = " ".join(" ".join([Path(program).name, *shown]).split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

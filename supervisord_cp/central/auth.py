@@ -88,7 +88,7 @@ def _role_refusal(request: web.Request, role: str | None) -> tuple[int, str] | N
     if not connecting and request.method in ("GET", "HEAD"):
         allowed |= {"viewer", "agent"}
     if role not in allowed:
-        return 403, f"the role {role} may not do this; one of {', '.join(sorted(allowed))} may"
+        return 403, f"the role {role} may not do this; {' or '.join(sorted(allowed))} may"
     return None
 
 

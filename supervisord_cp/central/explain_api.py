@@ -92,10 +92,13 @@ class ExplainApi:
 
     async def _request(self, name: str) -> Json:
         """Routers keep the latest decisions; central asks them all."""
+        name = name.removeprefix("chatcmpl-").removeprefix("cmpl-")  # the id that an answer's body has
         answers = await ask_routers(self._links.routers, "requests.explain", {"request": name})
         found = {router: told for router, told in answers.items() if told and isinstance(told, list)}
         if not found:
-            raise NotFound(f"no router has decided lately for a request {name} (see its x-request-id)")
+            raise NotFound(
+                f"no router has decided lately for a request {name} (its x-request-id, or its answer's id)"
+            )
         return {"request": name, "decisions": found}
 
 

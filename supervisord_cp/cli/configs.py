@@ -56,7 +56,7 @@ def check(file: Path | None) -> None:
     reading = read_file(path)
     registry = PolicyHost(reading.config.plugins.paths).refresh(named_policies(reading))
     policies = tuple(policy_findings(reading, registry))
-    on_this_host = (*missing_files(reading.record), *_refusals(reading))
+    on_this_host = (*missing_files(reading.record), *refused_here(reading))
     for problem in reading.problems(Level.WARNING, (*on_this_host, *policies)):
         click.echo(f"warning: {problem}", err=True)
     checked = reading.accepted(policies)
@@ -104,12 +104,13 @@ def plan(file: Path | None, output: str, address: str | None, token_file: Path |
         click.echo("\n".join(_plan_lines(changes)))
 
 
-def _refusals(reading: Reading) -> Iterator[Finding]:
+def refused_here(reading: Reading) -> Iterator[Finding]:
     """What the node's own policy refuses, where the file has it; another node may allow it."""
     if "agent" not in reading.config.tables:
         return
     for deployment in reading.record.of(DeploymentConfig):
-        if deployment.value.engine != EngineKind.NONE:
+        engine, command = deployment.value.engine, deployment.value.command
+        if engine != EngineKind.NONE and not (engine == EngineKind.COMMAND and not command):
             for why in refusals(launch_spec(deployment.value), reading.config.agent.allow):
                 yield deployment.warning((), f"cannot run on this file's agent: {why}")
 

@@ -61,9 +61,13 @@ def find_central(
 
 def _from_config(path: Path) -> tuple[str, Path | None]:
     """Central's address and its tokens file, as the configuration has them."""
-    from supervisord_cp.config.load import load
+    from supervisord_cp.config.findings import Level
+    from supervisord_cp.config.load import read_file
 
-    config = load(path)
+    reading = read_file(path)
+    if reading.problems(Level.ERROR):  # who looks for a fault needs central, whatever else the file says
+        click.echo(f"{path} has mistakes: supervisord-cp config check {path}", err=True)
+    config = reading.config
     if "central" not in config.tables:
         if "agent" in config.tables:
             return config.agent.central, None

@@ -1,5 +1,6 @@
 """`doctor`: what is wrong with this host, and what to do."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -39,7 +40,11 @@ def doctor(config: Path | None, output: str) -> None:
 
 
 def _examine(config: Path | None, output: str) -> "list[Finding]":
-    from supervisord_cp.config.load import load
+    from supervisord_cp.cli.configs import refused_here
+    from supervisord_cp.cli.up import default_state_dir
+    from supervisord_cp.cli.up_lock import running_config
+    from supervisord_cp.config.findings import Level
+    from supervisord_cp.config.load import read_file
     from supervisord_cp.config.schema import Config
     from supervisord_cp.doctor.examine import examine
     from supervisord_cp.doctor.finding import error, ok, warning
@@ -51,17 +56,21 @@ def _examine(config: Path | None, output: str) -> "list[Finding]":
         if output != "json":
             _print(finding)
 
+    config = config or running_config(default_state_dir(os.environ))
     if config is None:
         remedy = "supervisord-cp install systemd writes a first one; defaults are looked at instead"
         tell(warning("configuration", "there is none", remedy))
         settings = Config()
     else:
         try:
-            settings = load(config)
+            reading = read_file(config)
+            settings = reading.accepted()
         except ConfigErrors as problem:
             tell(error("configuration", str(problem), "correct these lines; nothing else was looked at"))
             return findings
         tell(ok("configuration", f"{config} is valid"))
+        for doubt in reading.problems(Level.WARNING, refused_here(reading)):
+            tell(warning("configuration", str(doubt), ""))
     for finding in examine(settings):
         tell(finding)
     return findings

@@ -75,7 +75,7 @@ def why_of(item: Json) -> str:
     if item.get("state") == "starting":
         if phase := item.get("phase"):
             parts.append(str(phase))
-        if (eta := item.get("eta_s")) is not None:
+        if (eta := item.get("eta_s")) is not None and eta >= text.SHORTEST_LEFT_S:
             parts.append(f"about {text.duration(eta)} left")
     if message := item.get("message"):
         parts.append(str(message))

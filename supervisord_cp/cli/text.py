@@ -3,6 +3,8 @@
 from typing import Final
 
 UNKNOWN: Final = "-"
+SHORTEST_LEFT_S: Final = 0.5
+"""A remaining time below this is not worth a word."""
 _BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -21,6 +23,11 @@ def duration(seconds: float | None) -> str:
     if days < 1:
         return f"{hours}h{minutes % 60:02}m"
     return f"{days}d{hours % 24:02}h"
+
+
+def time_in_ms(seconds: float) -> str:
+    """`5 ms`, `1.2 s`: how long somebody waits for a token."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def size(count: float | None) -> str:

@@ -27,7 +27,7 @@ USES: Final = {
     "foreign": "magenta",
     "cordoned": "yellow",
 }
-KEYS: Final = "q quit   ↑ ↓ scroll   Home"
+KEYS: Final = "q quit   ↑ ↓ scroll   Home first"
 
 
 def screen(state: Json, curves: Curves, *, width: int, height: int, scroll: int, note: str) -> RenderableType:
@@ -78,15 +78,15 @@ def _problems(state: Json) -> Iterator[Text]:
 
 def _curves(curves: Curves) -> Text:
     parts = []
-    for label, name, unit in (
-        ("requests/s", "requests_per_s", ""),
-        ("waiting", "queued", ""),
-        ("TTFT", "ttft_s", " s"),
-        ("tokens/s", "tokens_per_s", ""),
+    for label, name in (
+        ("requests/s", "requests_per_s"),
+        ("waiting", "queued"),
+        ("TTFT", "ttft_s"),
+        ("tokens/s", "tokens_per_s"),
     ):
         curve = curves.get(name) or []
         last = curve[-1] if curve else None
-        value = text.UNKNOWN if last is None else f"{last:.3g}{unit}"
+        value = text.UNKNOWN if last is None else text.time_in_ms(last) if name == "ttft_s" else f"{last:.3g}"
         parts.append(f"{label} {value} {spark(curve, 12)}")
     return Text("   ".join(parts), style="cyan", no_wrap=True, overflow="ellipsis")
 
@@ -171,7 +171,8 @@ def _instances(state: Json, scroll: int, room: int) -> Iterator[RenderableType]:
 
 def _why(one: Json) -> str:
     phase = one.get("phase") if one["state"] == "starting" else ""
-    eta = f"about {text.duration(one['eta_s'])} left" if one.get("eta_s") is not None else ""
+    left = one.get("eta_s") or 0.0
+    eta = f"about {text.duration(left)} left" if left >= text.SHORTEST_LEFT_S else ""
     last = one.get("last_exit")
     crash = f"last end: {last['cause']}" if last and last.get("cause") != "requested" else ""
     return ", ".join(part for part in (phase, eta, one.get("message"), crash) if part)

@@ -59,7 +59,7 @@ class LocalFleet:
     def __init__(self, path: Path, config: Config, state_dir: Path, lock: int) -> None:
         """`lock` is a descriptor that every daemon inherits: it is held as long as one of them lives."""
         arguments = {"central": ["--without-router"], "agent": ["--stop-engines"], "router": []}
-        self._config = config
+        self._path, self._config = path, config
         self._logs = state_dir / "logs"
         self._children = {
             role: Child(role, ["-c", str(path), *arguments[role]], self._logs / f"{role}.log", lock)
@@ -126,6 +126,8 @@ class LocalFleet:
 
     def _tell_addresses(self) -> None:
         where = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"
+        if self._config.central.tokens_file:
+            where = f" -c {self._path}"  # which names the tokens, too
         say(f"API      {api_url(self._config)}/v1")
         say(f"Control  {self._address}")
         say(f"Status   supervisord-cp status{where}")

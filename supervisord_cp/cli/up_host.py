@@ -79,7 +79,7 @@ def require_free(listen: Listen, option: str) -> None:
         raise UsageError(f"{option} {listen}: {error.strerror or error}")
     holder = listener_of(listen.port)
     raise SupervisordError(
-        f"{listen} is taken{f' by process {holder}' if holder else ''}; say another one: {option} HOST:PORT"
+        f"{listen} is taken{f' by {holder}' if holder else ''}; say another one: {option} HOST:PORT"
     )
 
 

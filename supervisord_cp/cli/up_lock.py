@@ -39,7 +39,7 @@ class UpLock:
         self.descriptor = descriptor
 
     def write(self, owner: Mapping[str, object]) -> None:
-        """Say who holds it: `pid`, `api`, `control`."""
+        """Say who holds it: `pid`, `api`, `control`, `config`."""
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
 
@@ -70,6 +70,13 @@ def acquire(state_dir: Path, *, say: Callable[[str], None], ending_s: float = EN
             said = True
         time.sleep(POLL_S)
     return lock
+
+
+def running_config(state_dir: Path) -> Path | None:
+    """The configuration of the `up` that runs in a state directory; None: none runs there."""
+    owner = _owner(state_dir / "up.lock")
+    config = owner.get("config")
+    return Path(config) if isinstance(config, str) and _alive(owner.get("pid")) else None
 
 
 def _try(path: Path) -> UpLock | None:

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from supervisord_cp.cli import text
-from supervisord_cp.cli.sheets import state_of, why_of
+from supervisord_cp.cli.sheets import exit_of, state_of, why_of
 
 Json = Mapping[str, Any]
 
 ETA_STEP_S: Final = 15.0
 """A remaining time is news when it has moved into another step of so many seconds."""
+ENDED: Final = ("crashed", "backoff")
+"""States that say themselves how the last life ended."""
 LASTING_S: Final = 10.0
 """A problem that lasts this long is said."""
 
@@ -20,6 +22,8 @@ class Progress:
 
     def __init__(self) -> None:
         self._said: dict[str, object] = {}
+        self._lives: dict[str, tuple[str, int]] = {}
+        """State and restarts of each instance when it was last looked at."""
         self._problems: dict[str, float] = {}
         """Problems by the time they were first seen; infinite once they are said."""
 
@@ -32,6 +36,8 @@ class Progress:
 
     def news(self, instances: Sequence[Json], deployments: Sequence[Json]) -> list[str]:
         """Lines for what has changed since the last call."""
+        ends = [line for item in instances if (line := self._end_missed(item))]
+        self._lives = {str(item["id"]): _life(item) for item in instances}
         current: dict[str, tuple[object, str]] = {}
         for item in deployments:
             if problems := _unplaced(item):
@@ -43,7 +49,22 @@ class Progress:
             current[str(item["id"])] = (_essence(item), instance_line(item))
         lines = [line for what, (essence, line) in current.items() if self._said.get(what) != essence]
         self._said = {what: essence for what, (essence, _) in current.items()}
-        return lines
+        return ends + lines
+
+    def _end_missed(self, item: Json) -> str:
+        """What to say of a life that ended, and was followed by another, between two looks."""
+        state, restarts = self._lives.get(str(item["id"]), ("", 0))
+        last = item.get("last_exit")
+        if not last or last.get("cause") == "requested" or state in ("", *ENDED):
+            return ""
+        if item.get("state") in ENDED or item.get("restarts", 0) <= restarts:
+            return ""
+        detail = f": {last['detail']}" if last.get("detail") else ""
+        return f"{item['id']}: ended, {exit_of(last)}{detail}"
+
+
+def _life(item: Json) -> tuple[str, int]:
+    return str(item.get("state")), int(item.get("restarts", 0))
 
 
 def _unplaced(deployment: Json) -> str:

@@ -54,7 +54,8 @@ def run_file(path: Path, state_dir: Path) -> int:
 def _run(path: Path, state_dir: Path, lock: up_lock.UpLock) -> int:
     config = load(path)
     control = config.central.control_listen
-    lock.write({"pid": os.getpid(), "api": api_url(config), "control": reachable(control.host, control.port)})
+    address = reachable(control.host, control.port)
+    lock.write({"pid": os.getpid(), "api": api_url(config), "control": address, "config": str(path)})
     return LocalFleet(path, config, state_dir, lock.descriptor).run()
 
 

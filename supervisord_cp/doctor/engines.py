@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,14 @@ VERSION: Final = "import importlib.metadata as m; print(m.version('vllm'))"
 """Does not import vLLM, which takes many seconds."""
 
 
-def engine_findings(executables: tuple[str, ...]) -> Iterator[Finding]:
-    """One for each program that `[agent.allow] executables` names."""
+def engine_findings(executables: Iterable[str], used: Collection[str] | None = None) -> Iterator[Finding]:
+    """One for each program that `[agent.allow] executables` names. `used` are those that deployments name;
+    None: they are not known here, any may be needed."""
     for name in executables:
         found = shutil.which(name)
-        if found is None:
+        if found is None and used is not None and name not in used:
+            yield ok(name, "is not there; no deployment uses it")
+        elif found is None:
             yield error(
                 name,
                 "is not there, or not executable",

@@ -7,6 +7,7 @@ from typing import Final
 from supervisord_cp.adapters.nvml import sweep_once
 from supervisord_cp.adapters.proctree import NONCE_VARIABLE
 from supervisord_cp.adapters.tokens import read_token
+from supervisord_cp.config.launch import launch_spec
 from supervisord_cp.config.schema import Config, Listen
 from supervisord_cp.doctor.engines import engine_findings
 from supervisord_cp.doctor.finding import Finding, error
@@ -20,6 +21,7 @@ from supervisord_cp.doctor.network import (
     wall,
 )
 from supervisord_cp.doctor.units import unit_findings
+from supervisord_cp.engines.base import program_of
 from supervisord_cp.errors import UsageError
 
 DRIVER_S: Final = 30.0
@@ -35,7 +37,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from listener_findings(_listeners(config, roles))
     if "agent" in roles:
         yield port_range_finding(config.agent.ports, config.agent.advertise)
-        yield from engine_findings(config.agent.allow.executables)
+        yield from engine_findings(config.agent.allow.executables, _programs(config))
         line = sweep_once(DRIVER_S) if config.agent.device != "cpu" else None
         if line is not None:
             holders = {holder.pid for gpu in line.gpus for holder in gpu.holders}
@@ -65,6 +67,13 @@ def _files(config: Config, roles: tuple[str, ...]) -> Iterator[Finding]:
         secrets.append(("[agent] token_file", config.agent.token_file))
     yield from folder_findings(folders)
     yield from secret_findings(secrets)
+
+
+def _programs(config: Config) -> set[str] | None:
+    """What the deployments start; None for a file without any, which knows of none."""
+    if not config.deployments:
+        return None
+    return {program_of(launch_spec(deployment)) for deployment in config.deployments}
 
 
 def _listeners(config: Config, roles: tuple[str, ...]) -> Iterator[tuple[str, Listen | None]]:

@@ -67,21 +67,27 @@ def listener_findings(listeners: Iterable[tuple[str, Listen | None]]) -> Iterato
 def port_range_finding(ports: tuple[int, int], host: str) -> Finding:
     """How many of the engines' ports strangers have."""
     first, last = ports
-    strangers = []
+    strangers: dict[str, list[int]] = {}
     for port in range(first, last + 1):
         if (problem := bind_error(host, port)) is not None and in_use(problem):
             holder = listener_of(port)
             if OURS not in holder.replace("-", "_") and "vllm" not in holder.lower():
-                strangers.append(f"{port}{f' by {holder}' if holder else ''}")
+                strangers.setdefault(holder or "a process of another user", []).append(port)
     text = f"{first}-{last}"
     if not strangers:
         return ok("engine ports", f"{text} are free or ours")
-    shown = ", ".join(strangers[:3]) + (f" and {len(strangers) - 3} more" if len(strangers) > 3 else "")
-    if len(strangers) > (last - first + 1) // 2:
+    taken_ports = sum(len(theirs) for theirs in strangers.values())
+    shown = "; ".join(f"{_ports(theirs)} by {holder}" for holder, theirs in list(strangers.items())[:3])
+    shown += f"; and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+    if taken_ports > (last - first + 1) // 2:
         taken = f"of {text} most are taken: {shown}"
         return error("engine ports", taken, "choose another range in [agent] ports")
     taken = f"of {text} some are taken: {shown}"
     return warning("engine ports", taken, "they are left out; or choose others")
+
+
+def _ports(ports: list[int]) -> str:
+    return ", ".join(map(str, ports[:3])) + (f" and {len(ports) - 3} more" if len(ports) > 3 else "")
 
 
 def central_findings(url: str, tokens: Iterable[tuple[str, str]], now: float) -> Iterator[Finding]:

@@ -442,6 +442,8 @@ async def test_explain_of_a_request_asks_the_routers(world: World) -> None:
         await until(lambda: "r" in served.links.routers, "the router is connected")
         async with served.session.get("/api/v1/explain/request/mine") as answer:
             assert await answer.json() == {"request": "mine", "decisions": {"r": [{"pick": "chat-1"}]}}
+        async with served.session.get("/api/v1/explain/request/chatcmpl-mine") as answer:
+            assert (await answer.json())["request"] == "mine", "the id in an answer is known, too"
         async with served.session.get("/api/v1/explain/request/other") as answer:
             assert answer.status == 404
             assert "no router has decided lately" in (await answer.json())["error"]

@@ -102,6 +102,14 @@ def test_a_host_with_an_agent_only_knows_central_from_it(tmp_path: Path) -> None
     assert _found(find_central(None, None, path, {})) == ("http://10.1.1.1:9001", "")
 
 
+def test_a_mistake_in_the_configuration_hides_nobody(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(f"{config.read_text()}[deployments.chat]\nreplicas = -1\n")
+    assert _found(find_central(None, None, config, {})) == ("http://127.0.0.1:9301", "o")
+    assert capsys.readouterr().err == f"{config} has mistakes: supervisord-cp config check {config}\n"
+
+
 def _found(client: ControlClient) -> tuple[str, str]:
     return client.address, client._token
 

@@ -43,3 +43,13 @@ def test_counts() -> None:
 def test_devices_are_cut_to_what_tells_them_apart() -> None:
     assert text.devices(["GPU-5c1b2d3e-aaaa", "slot-0"]) == "GPU-5c1b2d3e,slot-0"
     assert text.devices([]) == "-"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.00484, "5 ms"), (0.9994, "999 ms"), (1.24, "1.2 s")])
+def test_times_to_a_token(seconds: float, shown: str) -> None:
+    assert text.time_in_ms(seconds) == shown
+
+
+def test_long_lines_are_cut() -> None:
+    assert text.short("a" * 160) == "a" * 160
+    assert text.short("a" * 161) == "a" * 159 + "…"

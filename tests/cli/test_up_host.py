@@ -25,9 +25,9 @@ def test_a_taken_port_names_its_holder(taken: int) -> None:
     error = bind_error(HOST, taken)
     assert error is not None
     assert in_use(error)
-    assert listener_of(taken).startswith(f"{os.getpid()} (")
+    assert listener_of(taken).startswith(f"PID {os.getpid()} (")
     with pytest.raises(
-        SupervisordError, match=rf"{HOST}:{taken} is taken by process {os.getpid()} .*--api HOST:PORT"
+        SupervisordError, match=rf"{HOST}:{taken} is taken by PID {os.getpid()} .*--api HOST:PORT"
     ):
         require_free(Listen(host=HOST, port=taken), "--api")
 

@@ -51,3 +51,12 @@ def test_patience_with_leftovers_ends(tmp_path: Path) -> None:
             up_lock.acquire(tmp_path, say=Said(), ending_s=0.0)
     finally:
         lock.release()
+
+
+def test_the_configuration_of_the_one_that_runs_is_known(tmp_path: Path) -> None:
+    assert up_lock.running_config(tmp_path) is None
+    lock = up_lock.acquire(tmp_path, say=Said())
+    lock.write({"pid": os.getpid(), "config": "/x/up.toml"})
+    assert up_lock.running_config(tmp_path) == Path("/x/up.toml")
+    lock.release()
+    assert up_lock.running_config(tmp_path) is None

@@ -34,6 +34,18 @@ def test_how_a_life_ended_is_said_once_with_its_evidence() -> None:
     ) == ["chat-2: starting"]
 
 
+def test_a_life_that_ended_between_two_looks_is_told() -> None:
+    progress = Progress()
+    ready = STARTING | {"state": "ready", "ready": True, "phase": "ready", "eta_s": None}
+    progress.news([ready], [])
+    last = {"code": None, "signal": 9, "cause": "killed", "age_s": 0.4, "detail": ""}
+    again = STARTING | {"restarts": 1, "last_exit": last, "phase": "", "eta_s": 0.1}
+    assert progress.news([again], []) == ["chat-1: ended, signal 9 (killed)", "chat-1: starting"]
+    assert progress.news([ready | {"restarts": 1, "last_exit": last, "incarnation": "chat-1.cc"}], []) == [
+        "chat-1: ready"
+    ]
+
+
 def test_what_is_about_to_start_is_no_news() -> None:
     gated = STARTING | {"state": "gated", "phase": "", "eta_s": None, "message": "not taken over yet"}
     assert Progress().news([gated], []) == []

@@ -1,6 +1,7 @@
 """`doctor` as it is typed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.ports import free_ports
 pytestmark = pytest.mark.process
 
 
-def doctor(*words: str) -> subprocess.CompletedProcess[str]:
+def doctor(*words: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "supervisord_cp", "doctor", *words],
         capture_output=True,
@@ -20,6 +21,7 @@ def doctor(*words: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
         stdin=subprocess.DEVNULL,
+        env=environ,
     )
 
 
@@ -52,3 +54,23 @@ def test_a_host_is_looked_at_as_its_configuration_says(tmp_path: Path) -> None:
     assert "[central] state_dir" not in found
     assert "canary" not in ended.stdout + ended.stderr
     assert not (tmp_path / "state").exists(), "it changes nothing"
+
+
+def test_the_configuration_of_a_running_up_is_looked_at_and_its_warnings_told(tmp_path: Path) -> None:
+    first = free_ports(12)
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        f'[agent]\ncentral = "http://127.0.0.1:{first}"\nlisten = "127.0.0.1:{first + 1}"\n'
+        f'ports = "{first + 2}-{first + 11}"\ndevice = "cpu"\nstate_dir = "state"\nlog_dir = "logs"\n'
+        '[deployments.chat]\nmodel = "m"\nexecutable = "/nowhere/vllm"\n'
+    )
+    state = tmp_path / "supervisord-cp"
+    state.mkdir()
+    (state / "up.lock").write_text(json.dumps({"pid": os.getpid(), "config": str(path)}))
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    environ.pop("SUPERVISORD_CP_CONFIG", None)
+    ended = doctor("-o", "json", environ=environ)
+    told = [one for one in json.loads(ended.stdout) if one["subject"] == "configuration"]
+    assert [one["level"] for one in told] == ["ok", "warning"], ended.stderr
+    assert str(path) in told[0]["message"]
+    assert "/nowhere/vllm is not in allow.executables" in told[1]["message"]

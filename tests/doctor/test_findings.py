@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -27,6 +28,7 @@ from supervisord_cp.doctor.network import (
 )
 from supervisord_cp.doctor.units import unit_finding
 from supervisord_cp.model.gpu import Gpu, GpuHealth, Holder
+from tests.ports import free_ports
 
 GIB = 2**30
 HELD = Holder(pid=4711, owner="bob", command="train.py", bytes=20 * GIB)
@@ -114,6 +116,13 @@ def test_programs_of_engines(tmp_path: Path) -> None:
     assert "wrong Python" in found[2].message
 
 
+def test_a_program_that_no_deployment_uses_may_be_missing(tmp_path: Path) -> None:
+    name = str(tmp_path / "nowhere")
+    assert [one.level for one in engine_findings((name,), {name})] == [Level.ERROR]
+    [found] = engine_findings((name,), {""})
+    assert (found.level, found.message) == (Level.OK, "is not there; no deployment uses it")
+
+
 @pytest.mark.parametrize(
     ("line", "python"),
     [
@@ -146,6 +155,19 @@ def test_a_listener_that_a_stranger_has(taken: int) -> None:
 def test_a_port_range_that_is_taken(taken: int) -> None:
     found = port_range_finding((taken, taken), "127.0.0.1")
     assert (found.level, str(taken) in found.message) == (Level.ERROR, True)
+
+
+def test_a_stranger_with_many_ports_is_named_once() -> None:
+    first = free_ports(3)
+    with ExitStack() as held:
+        for port in (first, first + 1):
+            stranger = held.enter_context(socket.socket())
+            stranger.bind(("127.0.0.1", port))
+            stranger.listen()
+        found = port_range_finding((first, first + 2), "127.0.0.1")
+    assert found.level is Level.ERROR
+    assert f"most are taken: {first}, {first + 1} by PID {os.getpid()} (" in found.message
+    assert found.message.count("PID") == 1
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_ports_that_are_taken_are_named(up: Up, tmp_path: Path) -> None:
     second = run("up", "--engine", "fake", "--state-dir", str(tmp_path / "s"), "--api", address)
     assert second.returncode == 1
     router = next(item for item in up.look("status")["routers"])
-    assert f"{address} is taken by process {router['pid']} (" in second.stderr
+    assert f"{address} is taken by PID {router['pid']} (" in second.stderr
     assert "--api HOST:PORT" in second.stderr
     assert not (tmp_path / "s" / "up.lock").exists()
 
@@ -216,7 +216,7 @@ def test_a_listener_that_is_somebody_elses(tmp_path: Path) -> None:
         free = ("--api", "127.0.0.1:0", "--state-dir", str(tmp_path))
         done = run("up", "--engine", "fake", *free, "--control", address)
     assert done.returncode == 1
-    assert f"{address} is taken by process {os.getpid()} (" in done.stderr
+    assert f"{address} is taken by PID {os.getpid()} (" in done.stderr
 
 
 @pytest.mark.asyncio
