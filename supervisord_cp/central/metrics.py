@@ -50,26 +50,28 @@ def merge(pages: list[tuple[str, str]]) -> str:
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for router, text in pages:
+        label = 'router="' + router.replace("\\", "\\\\").replace('"', '\\"') + '"'
         family = ""
+        mine = samples.setdefault(family, [])
         for line in text.splitlines():
             if line.startswith("#"):
                 family = line.split(" ", 3)[2] if line.count(" ") >= 2 else family
+                mine = samples.setdefault(family, [])
                 head = heads.setdefault(family, [])
                 if line not in head:
                     head.append(line)
             elif line:
-                samples.setdefault(family, []).append(_labelled(line, router))
+                mine.append(_labelled(line, label))
     out = []
     for family, head in heads.items():
         out += head + samples.get(family, [])
     return "\n".join(out) + "\n" if out else ""
 
 
-def _labelled(line: str, router: str) -> str:
-    label = 'router="' + router.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    brace = line.find("{")
-    space = line.find(" ")
-    if 0 <= brace < space or (brace >= 0 and space < 0):
-        closing = line[brace + 1]
-        return f"{line[: brace + 1]}{label}{'' if closing == '}' else ','}{line[brace + 1 :]}"
-    return f"{line[:space]}{{{label}}}{line[space:]}"
+def _labelled(line: str, label: str) -> str:
+    name, brace, rest = line.partition("{")
+    if brace and " " not in name:
+        comma = "" if rest.startswith("}") else ","
+        return f"{name}{{{label}{comma}{rest}"
+    name, space, rest = line.partition(" ")
+    return f"{name}{{{label}}}{space}{rest}"

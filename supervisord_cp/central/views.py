@@ -149,17 +149,20 @@ def _static(item: RoutedInstance, error: str) -> Json:
     }
 
 
-def deployments(controller: Controller) -> list[Json]:
-    """Configured deployments, in the order of the file."""
-    observed = instances(controller)
+def deployments(controller: Controller, observed: list[Json] | None = None) -> list[Json]:
+    """Configured deployments, in the order of the file. `observed`: all instances, where they are at hand."""
+    by_deployment: dict[str, list[Json]] = {}
+    for item in instances(controller) if observed is None else observed:
+        by_deployment.setdefault(item["deployment"], []).append(item)
+    specs = controller.scaling.specs(controller.config)
     out = []
     for config in controller.config.deployments:
         name = DeploymentName(config.name)
-        mine = [i for i in observed if i["deployment"] == config.name]
+        mine = by_deployment.get(config.name, [])
         decision = controller.scaling.decisions.get(name)
         held = name in controller.memory.holds
         wanted = 0 if held or decision is None else decision.wanted
-        spec = controller.scaling.specs(controller.config).get(name)
+        spec = specs.get(name)
         revision = "" if spec is None else controller.scaling.revision(spec)
         own = [i for i in mine if not i["static"]]
         bad = controller.memory.bad.get(name)
@@ -207,6 +210,7 @@ def _progress(current: int, there: int, revision: str, bad: BadRevision | None) 
 def nodes(controller: Controller) -> list[Json]:
     """Known nodes, by name."""
     now = controller.clock.now()
+    lost = {a.node for a in controller.memory.assignments.values() if a.lost}
     out = []
     for view in sorted(controller.nodes.values(), key=lambda v: v.name):
         age = view.age_s(now)
@@ -215,7 +219,7 @@ def nodes(controller: Controller) -> list[Json]:
             {
                 "name": view.name,
                 "zone": inventory.zone,
-                "state": _node_state(controller, view, now),
+                "state": "lost" if view.name in lost else _node_state(view, now),
                 "report_age_s": None if age is None else round(age, 2),
                 "cordoned": controller.memory.cordoned(view.name),
                 "advertise": inventory.advertise,
@@ -239,9 +243,7 @@ def nodes(controller: Controller) -> list[Json]:
     return out
 
 
-def _node_state(controller: Controller, view: fleet.NodeView, now: float) -> str:
-    if any(a.lost for a in controller.memory.assignments.values() if a.node == view.name):
-        return "lost"
+def _node_state(view: fleet.NodeView, now: float) -> str:
     if view.silent(now):
         return "silent"
     return "connected" if view.connected else "disconnected"
@@ -311,9 +313,10 @@ def device_use(controller: Controller, view: fleet.NodeView, device: DeviceId) -
     return GpuUse.FREE, ""
 
 
-def status(controller: Controller) -> Json:
-    """The one-screen answer."""
-    all_deployments, all_instances = deployments(controller), instances(controller)
+def status(controller: Controller, observed: list[Json] | None = None) -> Json:
+    """The one-screen answer. `observed`: all instances, where they are at hand."""
+    all_instances = instances(controller) if observed is None else observed
+    all_deployments = deployments(controller, all_instances)
     counts: dict[str, int] = {}
     for item in all_instances:
         counts[item["state"]] = counts.get(item["state"], 0) + 1

@@ -1,12 +1,15 @@
 """The page's feed and its login, over real sockets."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from supervisord_cp.adapters.tokens import TokenFile
+from supervisord_cp.central import views
+from supervisord_cp.central.page import feed
 from supervisord_cp.central.page.feed import WAITING
 from supervisord_cp.central.page.patch import applied
 from supervisord_cp.central.page.sessions import COOKIE, LASTS_S, MOST, Sessions
@@ -186,3 +189,34 @@ def test_figures_of_the_fleet_are_sums_and_the_worst_time() -> None:
 
 def test_the_cookie_has_a_name_of_its_own() -> None:
     assert COOKIE.startswith("supervisord_cp")
+
+
+def test_a_look_builds_each_view_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a thousand instances each view costs milliseconds, every second."""
+    looks: list[str] = []
+    for name in ("instances", "deployments", "nodes", "status"):
+        real = getattr(views, name)
+
+        def counted(*given: object, name: str = name, real: Callable[..., object] = real) -> object:
+            looks.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(views, name, counted)
+    page_state(world.controller)
+    assert sorted(looks) == ["deployments", "instances", "nodes", "status"]
+
+
+@pytest.mark.asyncio
+async def test_nobody_looks_where_nobody_watches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(feed, "page_state", lambda controller: looks.append(controller) or {})
+    made = feed.Feed(world.controller)
+    made.tick()
+    assert looks == []
+    stream = made.follow({})
+    await anext(stream)
+    made.tick()
+    assert len(looks) == 2
+    await stream.aclose()
+    made.tick()
+    assert len(looks) == 2

@@ -50,7 +50,8 @@ _DEVICE: Final = ("index", "name", "health", "health_message", "use", "instance"
 
 def page_state(controller: Controller) -> Json:
     """The whole page but its curves. Numbers that run are rounded, so that most stays equal."""
-    status = views.status(controller)
+    instances = views.instances(controller)
+    status = views.status(controller, instances)
     figures = figures_of(controller)
     return {
         "central": {"version": status["central"]["version"], "settled": status["central"]["settled"]},
@@ -64,7 +65,7 @@ def page_state(controller: Controller) -> Json:
             }
             for item in status["deployments"]
         },
-        "instances": {item["id"]: _instance(item) for item in views.instances(controller)},
+        "instances": {item["id"]: _instance(item) for item in instances},
         "nodes": {item["name"]: _node(item) for item in views.nodes(controller)},
         "events": {str(one.id): _event(explain.event(one)) for one in controller.events.recent(EVENTS)},
     }
