@@ -214,6 +214,7 @@ def test_what_up_prints_is_what_is_written(up: Up) -> None:
 def test_what_status_prints_is_what_is_written(up: Up) -> None:
     (block,) = [block for block in blocks(QUICK, "console") if "fleet OK" in block]
     written = block.partition("$ supervisord-cp status\n")[2]
+    eventually(lambda: up.look("status")["healthy"], "all engines are back from what was tried before")
     shown = Reader(up.state_dir.parent, up.control).types("supervisord-cp status")
     assert shape(shown) == shape(written)
 

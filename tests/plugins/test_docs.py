@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted((DOCS / "policies").glob("*.md"))
 OVERVIEW = (DOCS / "policies.md").read_text()
 STEPS = (DOCS / "policies" / "steps.md").read_text()
-NOT_POLICIES = {"steps", "fair-share", "experiment"}
+NOT_POLICIES = {"steps", "fair-share", "experiment", "values"}
 
 
 def params_of(name: str) -> type | None:
