@@ -60,4 +60,4 @@ async def test_somebody_else_on_the_address_is_said_once(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert caplog.text.count("no router is started") == 1
-    assert f"by {os.getpid()} (" in caplog.text
+    assert f"PID {os.getpid()} (" in caplog.text
