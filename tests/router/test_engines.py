@@ -96,7 +96,7 @@ async def served(engines: list[Process]) -> AsyncIterator[Rig]:
 
 def client(router: Rig) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{router.port}/v1", api_key="none", max_retries=0, timeout=20
+        base_url=f"http://127.0.0.1:{router.port}/v1", api_key="none", max_retries=0, timeout=60
     )
 
 
