@@ -157,6 +157,14 @@ POLICY_FAILURES: Final = counter(
 POLICY_BREAKER: Final = gauge(
     "policy_breaker_open", "1 while others decide in a policy's place, because it failed too often.", "policy"
 )
+AFFINITY: Final = counter(
+    "affinity_requests",
+    "Requests of a policy that keeps requests together, by whether they went where their session, or the "
+    "beginning of their prompt, was before: hit, moved, or new.",
+    "deployment",
+    "policy",
+    "outcome",
+)
 SHADOW_DECISIONS: Final = counter(
     "policy_shadow_decisions",
     "Decisions that a shadow policy made as the one in use did, or otherwise.",
@@ -191,6 +199,7 @@ ROUTER: Final[tuple[MetricSpec, ...]] = (
     POLICY_SECONDS,
     POLICY_FAILURES,
     POLICY_BREAKER,
+    AFFINITY,
     SHADOW_DECISIONS,
     CONNECTIONS,
     EJECTED,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from supervisord_cp.builtin.routers.best_score import best_score
 from supervisord_cp.builtin.routers.load_balanced import load_balanced
 from supervisord_cp.core.policies.guard import Figures, Guard, Listener, Watch
@@ -24,6 +26,7 @@ from supervisord_cp.plugin_host.registry import (
     builtin_registry,
 )
 from supervisord_cp.policy.conformance import made
+from supervisord_cp.policy.routing import Affinity
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class PolicyBook:
     def __init__(self) -> None:
         self.figures: Final[dict[str, Figures]] = {}
         self.agreements: Final[dict[tuple[DeploymentName, str], Agreement]] = {}
+        self.affinities: Final[dict[tuple[DeploymentName, str], dict[Affinity, int]]] = {}
+        """Dispatches by deployment and policy; all zero where the policy has none."""
         self.problems: Final[dict[DeploymentName, tuple[str, ...]]] = {}
         """Uses that cannot be followed, by deployment."""
 
@@ -60,6 +65,10 @@ class PolicyBook:
     def agreement(self, deployment: DeploymentName, policy: str) -> Agreement:
         """Counts of a shadow."""
         return self.agreements.setdefault((deployment, policy), Agreement())
+
+    def affinity(self, deployment: DeploymentName, policy: str) -> dict[Affinity, int]:
+        """Counts of a policy that keeps requests together."""
+        return self.affinities.setdefault((deployment, policy), dict.fromkeys(Affinity, 0))
 
 
 class Binder:
@@ -90,7 +99,7 @@ class Binder:
         """The policies of a deployment, made anew."""
         problems: list[str] = []
         policies = LanePolicies(
-            router=self._pipeline(deployment.router, problems),
+            router=self._pipeline(deployment, problems),
             scheduler=self._scheduling(deployment.scheduler, problems),
             shadow=self._shadow(deployment, rng, problems),
         )
@@ -100,8 +109,11 @@ class Binder:
             self.book.problems.pop(deployment.name, None)
         return policies
 
-    def _pipeline(self, uses: Sequence[PolicyUse], problems: list[str]) -> Pipeline:
-        steps = list(self._steps(uses, problems)) or list(self._steps((_STAND_IN_ROUTER,), problems))
+    def _pipeline(self, deployment: RoutedDeployment, problems: list[str]) -> Pipeline:
+        found = list(self._steps(deployment.router, problems))
+        found = found or list(self._steps((_STAND_IN_ROUTER,), problems))
+        count = self.book.affinity
+        steps = [replace(step, affinities=count(deployment.name, step.guard.name)) for step in found]
         return Pipeline(steps, score=load_balanced, pick=best_score)
 
     def _steps(self, uses: Sequence[PolicyUse], problems: list[str]) -> Iterator[Step]:

@@ -31,6 +31,7 @@ _GROUPS: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
             policy.Context,
             policy.Pace,
             policy.Outcome,
+            policy.Affinity,
         ),
     ),
     ("Schedulers", (policy.WaitingRequest, policy.QueueContext)),

@@ -37,7 +37,7 @@ from supervisord_cp.policy.declare import (
     scorer,
 )
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
-from supervisord_cp.policy.routing import Filter, Hooks, Outcome, Picker, Scorer
+from supervisord_cp.policy.routing import Affinity, Filter, Hooks, Outcome, Picker, Scorer
 from supervisord_cp.policy.scaling import (
     cannot_tell,
     is_at_rest,
@@ -51,6 +51,7 @@ from supervisord_cp.policy.scheduling import Scheduler, SchedulerHooks, WaitingR
 __all__ = [
     "API_VERSION",
     "MISSING",
+    "Affinity",
     "Candidate",
     "Context",
     "DeploymentName",

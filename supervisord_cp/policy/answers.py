@@ -12,6 +12,7 @@ from supervisord_cp.model.base import NodeName
 from supervisord_cp.model.request import Candidate, RoutingRequest
 from supervisord_cp.model.scaling import ScaleProposal
 from supervisord_cp.policy.placing import PlaceView
+from supervisord_cp.policy.routing import Affinity
 
 REQUEST_BUDGET_S: Final = 0.002
 """What a call on the way of a request may take."""
@@ -60,6 +61,11 @@ def index_of_candidate(
     if type(answer) is int and 0 <= answer < len(candidates):
         return answer
     raise Nonsense(f"returned {_shown(answer)}, not an index below {len(candidates)}")
+
+
+def affinity_or_none(answer: object, *args: object) -> Affinity | None:
+    """What `on_dispatch` says; anything else says nothing."""
+    return answer if isinstance(answer, Affinity) else None
 
 
 def finite_rank(answer: object, waiting: object, context: object) -> float:

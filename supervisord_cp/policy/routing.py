@@ -7,6 +7,7 @@ the candidates, scorers are summed by weight, one picker chooses.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, Protocol
 
 from supervisord_cp.model.base import Incarnation, Value
@@ -54,11 +55,24 @@ class Outcome(Value, frozen=True, kw_only=True):
     completion_tokens: int = 0
 
 
+class Affinity(StrEnum):
+    """Whether a request went where its session, or the beginning of its prompt, was before."""
+
+    HIT = "hit"
+    MOVED = "moved"
+    """Another instance had it, or more of it: that one is full, above the load bound, or leaving."""
+    NEW = "new"
+    """No instance had it."""
+
+
 class Hooks(Protocol):
     """What a class may have besides; each method by itself is optional."""
 
-    def on_dispatch(self, request: RoutingRequest, candidate: Candidate, context: Context[Any]) -> None:
-        """A request goes to an instance, whoever chose it."""
+    def on_dispatch(
+        self, request: RoutingRequest, candidate: Candidate, context: Context[Any]
+    ) -> Affinity | None:
+        """A request goes to an instance, whoever chose it. A policy that keeps requests together says
+        whether it did, and that is counted; others, and for requests that nothing ties, None."""
         ...
 
     def on_first_byte(self, request: RoutingRequest, candidate: Candidate, context: Context[Any]) -> None:

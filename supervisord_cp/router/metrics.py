@@ -166,6 +166,13 @@ def _policies(lines: list[str], book: PolicyBook) -> None:
         labels = _labels(policy=policy)
         lines.append(f"{catalog.POLICY_SECONDS.full_name}_sum{{{labels}}} {figures.seconds:.9g}")
         lines.append(f"{catalog.POLICY_SECONDS.full_name}_count{{{labels}}} {figures.calls}")
+    affinities = {
+        _labels(deployment=deployment, policy=policy, outcome=outcome): count
+        for (deployment, policy), counts in book.affinities.items()
+        if any(counts.values())
+        for outcome, count in counts.items()
+    }
+    lines += _metric(catalog.AFFINITY, affinities)
     shadows = {
         _labels(deployment=deployment, policy=policy, agreed=word): count
         for (deployment, policy), agreement in book.agreements.items()

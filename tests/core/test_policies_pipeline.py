@@ -11,7 +11,7 @@ from supervisord_cp.core.policies.guard import Overrun
 from supervisord_cp.core.routing.shadow import MOST_DIFFERENCES, Agreement, RouterShadow
 from supervisord_cp.model.request import Candidate
 from supervisord_cp.policy.context import Context
-from supervisord_cp.policy.routing import Outcome
+from supervisord_cp.policy.routing import Affinity, Outcome
 from supervisord_cp.policy.testing import candidate, context, fleet, request
 from tests.core.policies_kit import Bench
 
@@ -191,6 +191,21 @@ def test_policies_are_told_what_becomes_of_requests() -> None:
         ("reset", "chat-3.a"),
     ]
     assert list(pipeline.described(0.0)) == [("p", "4 things")]
+
+
+@pytest.mark.parametrize("said", [None, "hit", 3, [], Affinity.HIT, Affinity.MOVED])
+def test_what_a_policy_says_of_affinity_is_counted_and_nothing_else(said: Any) -> None:
+    class Keeps(Watching):
+        def on_dispatch(self, request_: Any, there: Candidate, ctx: object) -> Any:
+            return said
+
+    bench, counts = Bench(), dict.fromkeys(Affinity, 0)
+    counted = bench.pipeline(bench.step("scorer", Keeps(), affinities=counts))
+    shadow = bench.pipeline(bench.step("scorer", Keeps()))
+    for pipeline in (counted, shadow):
+        pipeline.dispatched(request(), candidate(1), context())
+    assert counts == {one: int(one is said) for one in Affinity}
+    assert bench.figures["p"].failures == 0
 
 
 def test_a_function_is_told_nothing() -> None:

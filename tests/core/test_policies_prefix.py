@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supervisord_cp.builtin.routers.prefix_index import ENTRY_BYTES, PrefixIndex
 from supervisord_cp.builtin.routers.prefix_match import PrefixMatch, PrefixMatchParams
 from supervisord_cp.core.routing.prefix_keys import BLOCK_BYTES, MOST_BLOCKS, prefix_keys
+from supervisord_cp.policy.routing import Affinity
 from supervisord_cp.policy.testing import candidate, context, request
 
 TEXT = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=0, max_size=1500)
@@ -170,6 +171,24 @@ def test_a_restarted_instance_has_nothing_cached() -> None:
     assert chosen(policy, candidate(0), candidate(1, booked_decode=10), **asked) == "chat-0"
     policy.on_dispatch(request(prefix=blocks(1, 10)), candidate(1), context())
     assert chosen(policy, candidate(0), candidate(1, life="b", booked_decode=10), **asked) == "chat-0"
+
+
+def test_it_says_whether_a_prompt_went_where_most_of_it_is() -> None:
+    policy = PrefixMatch(policy_params)
+
+    def sent(length: int, number: int, start: int = 1) -> Any:
+        return policy.on_dispatch(request(prefix=blocks(start, length)), candidate(number), context())
+
+    assert sent(0, 1) is None
+    assert [sent(5, 1), sent(5, 1), sent(9, 1)] == [Affinity.NEW, Affinity.HIT, Affinity.HIT]
+    assert sent(9, 2) is Affinity.MOVED
+    assert [sent(9, 1), sent(9, 2)] == [Affinity.HIT, Affinity.HIT], "both have it now"
+    assert sent(12, 1) is Affinity.HIT
+    assert sent(12, 2) is Affinity.MOVED, "it has some, the other one has more"
+    assert sent(4, 1, start=2) is Affinity.NEW
+    for number in (1, 2):
+        policy.on_instance_reset(candidate(number).instance.incarnation)
+    assert sent(5, 1) is Affinity.NEW
 
 
 def test_without_a_prefix_work_decides() -> None:

@@ -26,6 +26,7 @@ from supervisord_cp.plugin_host.catalog import builtin_specs
 from supervisord_cp.policy.conformance import conformance
 from supervisord_cp.policy.declare import PolicyKind
 from supervisord_cp.policy.params import ParamsError, read_params
+from supervisord_cp.policy.routing import Affinity
 from supervisord_cp.policy.testing import candidate, context, fleet, load, request
 
 WORK = st.integers(0, 100_000)
@@ -253,6 +254,19 @@ def test_what_keeps_requests_together(by: Any, one: Any, other: Any, same: bool)
 def test_without_a_session_work_decides() -> None:
     pair = [candidate(0, booked_decode=500), candidate(1)]
     assert best(Rendezvous(RendezvousParams())(request(), pair, context()), pair) == "chat-1"
+
+
+def test_it_says_whether_a_session_went_where_it_was_before() -> None:
+    policy = Rendezvous(RendezvousParams())
+
+    def sent(session: str, number: int) -> Any:
+        return policy.on_dispatch(request(session=session), candidate(number), context())
+
+    assert sent("", 1) is None
+    assert [sent("a", 1), sent("a", 1), sent("b", 1)] == [Affinity.NEW, Affinity.HIT, Affinity.NEW]
+    assert [sent("a", 2), sent("a", 2), sent("a", 1)] == [Affinity.MOVED, Affinity.HIT, Affinity.HIT]
+    policy.on_instance_reset(candidate(1).instance.incarnation)
+    assert [sent("a", 1), sent("b", 2)] == [Affinity.MOVED, Affinity.NEW]
 
 
 def test_only_instances_that_are_there_are_remembered() -> None:

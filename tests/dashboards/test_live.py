@@ -87,7 +87,7 @@ def unanswered(site: Site) -> list[str]:
 @pytest.mark.asyncio
 async def test_every_query_has_data(site: Site, driver: StubDriver) -> None:
     await site.until(lambda: site.deployment()["ready"] == 1, "one replica")
-    busy = Busy(f"http://127.0.0.1:{site.api}", 6)
+    busy = Busy(f"http://127.0.0.1:{site.api}", 6, prompt="x" * 600)  # some blocks of a prefix
     await site.until(lambda: site.deployment()["ready"] == 2, "the load brings a second one")
     driver.add("xid", uuid="GPU-2", code=31)
     for _ in range(60):

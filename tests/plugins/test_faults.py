@@ -255,6 +255,20 @@ async def test_a_shadow_decides_beside_and_its_differences_are_kept(tmp_path: Pa
         assert 'policy_seconds_count{policy="mine"} 10' in page
 
 
+async def test_affinity_is_counted_of_the_policy_in_use_alone(tmp_path: Path) -> None:
+    async with stand(tmp_path) as there:
+        await there.serve(router=(PolicyUse(use="affinity"),), shadow="affinity")
+        await there.answered_by(GOOD)
+        page = there.router.dispatcher.metrics.render(there.router.dispatcher.fleet)
+        counted = [line for line in page.splitlines() if line.startswith("supervisord_cp_affinity")]
+        labels = 'deployment="chat",policy="rendezvous",outcome='
+        name = "supervisord_cp_affinity_requests_total"
+        assert counted == [
+            f'{name}{{{labels}"{outcome}"}} {count}'
+            for outcome, count in (("hit", 9), ("moved", 0), ("new", 1))
+        ]
+
+
 async def test_what_a_policy_says_of_itself_is_told_when_it_changes(tmp_path: Path) -> None:
     async with stand(tmp_path) as there:
         await there.serve(scheduler=PolicyUse(use="adaptive", params={"hold_s": 0.0}))

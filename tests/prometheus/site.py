@@ -136,8 +136,9 @@ scrape_configs:
 class Busy:
     """Keeps a number of requests running, whatever happens to single ones."""
 
-    def __init__(self, url: str, count: int) -> None:
+    def __init__(self, url: str, count: int, *, prompt: str = "x") -> None:
         self._url = url
+        self._prompt = prompt
         self.failures: list[str] = []
         self._stop = asyncio.Event()
         self._tasks = [asyncio.create_task(self._work()) for _ in range(count)]
@@ -145,7 +146,7 @@ class Busy:
     async def _work(self) -> None:
         async with httpx.AsyncClient(timeout=60) as client:
             while not self._stop.is_set():
-                body = {"model": "m", "prompt": "x", "max_tokens": 60, "ignore_eos": True}
+                body = {"model": "m", "prompt": self._prompt, "max_tokens": 60, "ignore_eos": True}
                 try:
                     answer = await client.post(f"{self._url}/v1/completions", json=body)
                 except httpx.HTTPError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from supervisord_cp.policy import Incarnation
+from supervisord_cp.policy import Affinity, Incarnation
 
 ENTRY_BYTES: Final = 128
 """Memory of one block in the index of one incarnation: the key, and its place in a dictionary."""
@@ -38,6 +38,9 @@ class _Held:
 
     def match(self, prefix: Sequence[int]) -> int:
         return max(_depth(prefix, self._new), _depth(prefix, self._old))
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._new or key in self._old
 
     def __len__(self) -> int:
         return len(self._new) + len(self._old)
@@ -75,6 +78,16 @@ class PrefixIndex:
         """How many blocks of a prompt, from its beginning, it may have."""
         held = self._held.get(incarnation)
         return 0 if held is None else held.match(prefix)
+
+    def affinity(self, incarnation: Incarnation, prefix: Sequence[int]) -> Affinity | None:
+        """Whether a prompt that goes there goes where most of it is; None for one without a whole block.
+        To be asked before it is added."""
+        if not prefix:
+            return None
+        mine = self.match(incarnation, prefix)
+        if mine < len(prefix) and any(prefix[mine] in held for held in self._held.values()):
+            return Affinity.MOVED
+        return Affinity.HIT if mine else Affinity.NEW
 
     def forget(self, incarnation: Incarnation) -> None:
         """It is gone, with all it had."""

@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from supervisord_cp.builtin.routers.prefix_index import PrefixIndex
-from supervisord_cp.policy import Candidate, Context, Incarnation, RoutingRequest, Value, scorer
+from supervisord_cp.policy import Affinity, Candidate, Context, Incarnation, RoutingRequest, Value, scorer
 
 Mebibytes = Annotated[float, Meta(gt=0, le=65536)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -48,8 +48,11 @@ class PrefixMatch:
 
     def on_dispatch(
         self, request: RoutingRequest, candidate: Candidate, context: Context[PrefixMatchParams]
-    ) -> None:
-        self._index.add(candidate.instance.incarnation, request.prefix)
+    ) -> Affinity | None:
+        there = candidate.instance.incarnation
+        affinity = self._index.affinity(there, request.prefix)
+        self._index.add(there, request.prefix)
+        return affinity
 
     def on_instance_reset(self, incarnation: Incarnation) -> None:
         self._index.forget(incarnation)

@@ -7,10 +7,13 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from supervisord_cp.policy import Candidate, Context, RoutingRequest, Value, scorer
+from supervisord_cp.builtin.routers.prefix_index import PrefixIndex
+from supervisord_cp.policy import Affinity, Candidate, Context, Incarnation, RoutingRequest, Value, scorer
 
 _BITS: Final = (1 << 64) - 1
 _ODD: Final = 0x9E3779B97F4A7C15
+_MEMORY_BYTES: Final = 8 << 20
+"""65,536 sessions of a deployment."""
 _SOURCES: Final = ("session", "user", "key")
 
 Source = Annotated[str, Meta(pattern=f"^({'|'.join(_SOURCES)})$")]
@@ -30,17 +33,20 @@ class Rendezvous:
 
     The highest one stays the highest when other instances come or go, so that only the sessions of an
     instance that is gone move; every router finds the same. Without a session: the least work.
+    Where sessions were is remembered for the count of hits alone.
     """
 
     def __init__(self, params: RendezvousParams) -> None:
         self._by = params.by
         self._hashes: dict[str, int] = {}
         """Of instances' ids."""
+        self._seen = PrefixIndex(_MEMORY_BYTES)
+        """A session is a prompt of one block here."""
 
     def __call__(
         self, request: RoutingRequest, candidates: Sequence[Candidate], context: Context[RendezvousParams]
     ) -> list[float]:
-        name = self._affinity(request)
+        name = self._tie(request)
         if not name:
             return [-candidate.work(context.request_tokens) for candidate in candidates]
         if len(self._hashes) > 4 * len(candidates):
@@ -48,7 +54,21 @@ class Rendezvous:
         key = _hash(name)
         return [self._weight(key, candidate) for candidate in candidates]
 
-    def _affinity(self, request: RoutingRequest) -> str:
+    def on_dispatch(
+        self, request: RoutingRequest, candidate: Candidate, context: Context[RendezvousParams]
+    ) -> Affinity | None:
+        name = self._tie(request)
+        if not name:
+            return None
+        there, session = candidate.instance.incarnation, (_hash(name),)
+        affinity = self._seen.affinity(there, session)
+        self._seen.add(there, session)
+        return affinity
+
+    def on_instance_reset(self, incarnation: Incarnation) -> None:
+        self._seen.forget(incarnation)
+
+    def _tie(self, request: RoutingRequest) -> str:
         for source in self._by:
             value: str = getattr(request, source)
             if value:

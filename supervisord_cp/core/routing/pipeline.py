@@ -7,10 +7,16 @@ from typing import Any, Final
 from supervisord_cp.core.policies.guard import Guard
 from supervisord_cp.model.base import Incarnation, Value
 from supervisord_cp.model.request import Candidate, RoutingRequest
-from supervisord_cp.policy.answers import finite_scores, index_of_candidate, kept_candidates, one_line
+from supervisord_cp.policy.answers import (
+    affinity_or_none,
+    finite_scores,
+    index_of_candidate,
+    kept_candidates,
+    one_line,
+)
 from supervisord_cp.policy.context import Context
 from supervisord_cp.policy.declare import PolicyKind
-from supervisord_cp.policy.routing import Outcome, Picker, Scorer
+from supervisord_cp.policy.routing import Affinity, Outcome, Picker, Scorer
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -22,6 +28,8 @@ class Step(Value, frozen=True, kw_only=True):
     weight: float = 1.0
     params: Any = None
     needs_prefix: bool = False
+    affinities: dict[Affinity, int] | None = None
+    """Where its affinity is counted."""
 
     def given(self, shared: Context[None]) -> Context[Any]:
         """The context of a decision as this policy sees it."""
@@ -97,7 +105,10 @@ class Pipeline:
     def dispatched(self, request: RoutingRequest, candidate: Candidate, context: Context[None]) -> None:
         """A request goes to an instance."""
         for step, call in self._on_dispatch:
-            step.guard.tell(call, context.now, request, candidate, step.given(context))
+            given = step.given(context)
+            said = step.guard.ask(call, affinity_or_none, context.now, request, candidate, given)
+            if said is not None and step.affinities is not None:
+                step.affinities[said] += 1
 
     def first_byte(self, request: RoutingRequest, candidate: Candidate, context: Context[None]) -> None:
         """Its answer begins."""

@@ -48,12 +48,14 @@ _REQUESTS: Final = Row(
         ),
     ),
 )
+_KNOWN: Final = 'outcome=~"hit|moved"'
 _BALANCE: Final = Row(
     title="Balance",
     panels=(
         Panel(
             title="Open requests by instance",
             description="Lines that lie together are an even load.",
+            width=6,
             queries=(
                 Query(
                     expr=total(of(c.INFLIGHT, DEPLOYMENT), "deployment", "instance_id"),
@@ -65,6 +67,7 @@ _BALANCE: Final = Row(
             title="Imbalance",
             description="The busiest instance's work over the average: 1 is even. "
             "Affinity and prefix routing buy cache hits with some of it.",
+            width=6,
             queries=(
                 Query(
                     expr=_IMBALANCE,
@@ -73,10 +76,28 @@ _BALANCE: Final = Row(
             ),
         ),
         Panel(
-            title="Prefix cache hits by instance",
-            description="What affinity and prefix routing are for.",
+            title="Affinity hits",
+            description="Of the requests whose session or prefix was on an instance before: the share that "
+            "went there again. The others were moved, by the load bound or because it was full or gone.",
             unit="percentunit",
             high=1,
+            width=6,
+            queries=(
+                Query(
+                    expr=ratio(
+                        rate(of(c.AFFINITY, is_(outcome="hit"), DEPLOYMENT), "deployment", "policy"),
+                        rate(of(c.AFFINITY, _KNOWN, DEPLOYMENT), "deployment", "policy"),
+                    ),
+                    legend="{{deployment}} {{policy}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Prefix cache hits by instance",
+            description="What affinity and prefix routing are for: prompt tokens that engines had cached.",
+            unit="percentunit",
+            high=1,
+            width=6,
             queries=(
                 Query(
                     expr=ratio(
