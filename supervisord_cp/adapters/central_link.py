@@ -18,11 +18,31 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 2.0
+STEADY_S: Final = 5.0
+"""A connection that stood for so long was a good one: after it the delays begin anew."""
 QUEUE_LIMIT: Final = 1000
 PIECES_QUEUED: Final = 8
 """Pieces of answers that wait to be sent; who makes more waits too."""
 
 CallHandler = Callable[[str, dict[str, str | int | float | bool | None]], AsyncIterator[str]]
+
+
+class Unusable(SupervisordError):
+    """Something that central sent made its handler fail."""
+
+
+class Backoff:
+    """How long to wait before the next dial: twice as long each time, until a connection stands."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_DELAY_S
+
+    def after(self, stood_s: float) -> float:
+        """Seconds, after a connection that stood for so long (0: none was made)."""
+        if stood_s >= STEADY_S:
+            self._next = FIRST_DELAY_S
+        delay, self._next = self._next, min(LONGEST_DELAY_S, self._next * 2)
+        return delay
 
 
 class _Outbox:
@@ -109,29 +129,29 @@ class CentralLink:
 
     async def run(self) -> None:
         """Dial and talk until cancelled."""
-        delay = FIRST_DELAY_S
+        backoff = Backoff()
+        clock = asyncio.get_running_loop().time
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
+                dialled = clock()
                 try:
-                    welcomed = await self._talk(session)
+                    await self._talk(session)
                     why = "central closed the connection"
                 except (aiohttp.ClientError, TimeoutError, OSError, SupervisordError) as error:
-                    welcomed = self.connected
                     why = str(error) or type(error).__name__
                 finally:
                     was_up, self._outbox = self.connected, None
                     await self._end_calls()
-                if was_up or welcomed:
-                    delay = FIRST_DELAY_S
+                if was_up:
                     self._on_down(why)
-                if why != self._said:
+                stood_s = clock() - dialled if was_up else 0.0
+                if why != self._said or stood_s >= STEADY_S:
                     self._said = why
                     log.warning("no connection to central at %s: %s; trying again", self._url, why)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-                delay = min(LONGEST_DELAY_S, delay * 2)
+                await asyncio.sleep(backoff.after(stood_s) * random.uniform(0.5, 1.0))
 
-    async def _talk(self, session: aiohttp.ClientSession) -> bool:
+    async def _talk(self, session: aiohttp.ClientSession) -> None:
         headers = {"Authorization": f"Bearer {token}"} if (token := self._token()) else {}
         async with session.ws_connect(
             self._url, headers=headers, heartbeat=10.0, max_msg_size=MAX_MESSAGE_BYTES, compress=0
@@ -142,9 +162,8 @@ class CentralLink:
             if isinstance(first, m.Refused):
                 raise aiohttp.ClientError(f"central refuses: {first.message}")
             if not isinstance(first, m.Welcome):
-                return False
+                return
             outbox = self._outbox = _Outbox()
-            self._said = ""
             sender = asyncio.create_task(self._send_all(socket, outbox))
             try:
                 self._on_up(first)
@@ -154,7 +173,6 @@ class CentralLink:
                 sender.cancel()
                 with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
                     await sender
-            return True
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> m.Message | None:
         while True:
@@ -187,7 +205,12 @@ class CentralLink:
             if (unwanted := self._calls.get(message.id)) is not None:
                 unwanted.cancel()
         else:
-            self._on_message(message)
+            try:
+                self._on_message(message)
+            except Exception as error:
+                name = type(message).__name__
+                log.exception("what central sent cannot be used (%s)", name)
+                raise Unusable(f"its {name} cannot be used: {type(error).__name__}: {error}") from error
 
     async def _answer(self, call: m.Call, outbox: _Outbox) -> None:
         try:

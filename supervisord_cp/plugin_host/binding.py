@@ -138,7 +138,7 @@ class Binder:
         try:
             return self._scheduler(use)
         except Unresolved as error:
-            problems += _told(error)
+            problems += (f"{why}: {_STAND_IN_SCHEDULER.use} stands in for it" for why in _told(error))
             return self._scheduler(_STAND_IN_SCHEDULER)
 
     def _scheduler(self, use: PolicyUse) -> Scheduling:

@@ -67,8 +67,11 @@ class Fleet:
         """The versions of the policies that lanes have."""
 
     def apply(self, snapshot: FleetSnapshot, now: float) -> "list[Lane[Flow]]":
-        """Take over a snapshot. Returns the lanes of deployments that it no longer has."""
-        table = self.table = index(snapshot)
+        """Take over a snapshot, as a whole or not at all. Returns the lanes of deployments that it no
+        longer has."""
+        table = index(snapshot)
+        policies = {name: self._rebound(deployment) for name, deployment in table.deployments.items()}
+        self.table = table
         self.known = True
         self.ledger.sync(table.limits())
         self.ejections.keep(table.incarnations())
@@ -76,7 +79,10 @@ class Fleet:
         if self._entries is not None:
             for lane in dropped:
                 self._entries.drop(f"{_LINE}{lane.deployment.name}")
-        self.lanes = {name: self._lane(deployment, now) for name, deployment in table.deployments.items()}
+        self.lanes = {
+            name: self._lane(deployment, policies[name], now)
+            for name, deployment in table.deployments.items()
+        }
         for name in self.lanes:
             self._refresh(name, now)
         return dropped
@@ -91,7 +97,7 @@ class Fleet:
         """Policies, or versions of them, have come or gone: deployments that name them take them over."""
         self.binder.registry = registry
         for lane in self.lanes.values():
-            self._lane(lane.deployment, now)
+            self._lane(lane.deployment, self._rebound(lane.deployment), now)
 
     def use_queries(self, queries: QueryResults) -> None:
         """Named PromQL results have come."""
@@ -188,20 +194,25 @@ class Fleet:
             lane.decisions.snapshot_version = self.table.version
             lane.refresh(self.table.instances[name], self.ledger, self.ejections, now)
 
-    def _lane(self, deployment: RoutedDeployment, now: float) -> "Lane[Flow]":
+    def _rebound(self, deployment: RoutedDeployment) -> LanePolicies | None:
+        """The policies of a deployment, made anew; None: its lane has them already."""
+        if deployment.name in self.lanes and self.binder.version(deployment) == self._bound[deployment.name]:
+            return None
+        return self._policies(deployment)
+
+    def _lane(self, deployment: RoutedDeployment, policies: LanePolicies | None, now: float) -> "Lane[Flow]":
         lane = self.lanes.get(deployment.name)
-        version = self.binder.version(deployment)
         if lane is None:
+            assert policies is not None
             entry = None if self._entries is None else self._entries.row(f"{_LINE}{deployment.name}")
             line: WaitingLine[Flow] = WaitingLine(
                 most=self._queue_requests, most_bytes=self._queue_bytes, entry=entry
             )
-            policies = self._policies(deployment)
             lane = Lane(deployment, policies, line, self._rng, self._here, warmup_s=self._warmup_s)
             lane.queries = self._queries
-        elif version != self._bound.get(deployment.name):
-            lane.use(self._policies(deployment), now)
-        self._bound[deployment.name] = version
+        elif policies is not None:
+            lane.use(policies, now)
+        self._bound[deployment.name] = self.binder.version(deployment)
         lane.deployment = deployment
         return lane
 

@@ -168,8 +168,8 @@ class Follower:
         self._use(snapshot)
 
     def _use(self, snapshot: FleetSnapshot) -> None:
-        self._snapshot = snapshot
         self._dispatcher.apply(with_carried(snapshot, self._carried))
+        self._snapshot = snapshot
         self._on_change()
         self.report_soon()
 

@@ -58,6 +58,7 @@ class RouterPolicies:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._told_problems: dict[str, str] = {}
+        self._told_unusable: dict[DeploymentName, tuple[str, ...]] = {}
         self._states: dict[tuple[DeploymentName, str], str] = {}
         self.binder: Final = Binder(listener=self, registry=self._host.look(), watch=self._watch, timer=timer)
 
@@ -109,6 +110,7 @@ class RouterPolicies:
         """To be called once a second: what policies say of themselves becomes an event when it is new."""
         if self._dispatcher is None:
             return
+        self._tell_unusable()
         said: dict[tuple[DeploymentName, str], str] = {}
         for name, lane in self._dispatcher.fleet.lanes.items():
             scheduler = lane.policies.scheduler
@@ -178,6 +180,18 @@ class RouterPolicies:
         self._event("policy.breaker_closed", policy, "decides again")
 
     # --- inside
+
+    def _tell_unusable(self) -> None:
+        """What deployments name that cannot be followed here is an event when it is new: central may know
+        more policies than this router. A policy's own problem is told with the policy."""
+        problems = dict(self.binder.book.problems)
+        known = [str(problem) for _, problem in self.binder.registry.problems()]
+        for name, told in problems.items():
+            for problem in told:
+                new = problem not in self._told_unusable.get(name, ())
+                if new and not any(text in problem for text in known):
+                    self._event("policy.rejected", name, problem, Severity.ERROR)
+        self._told_unusable = problems
 
     def _use(self, registry: Registry) -> None:
         before = self.binder.registry

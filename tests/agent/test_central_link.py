@@ -48,7 +48,11 @@ class Server:
 
 @asynccontextmanager
 async def linked(
-    server: Server, *, token: Callable[[], str] = lambda: "t", on_call: central_link.CallHandler | None = None
+    server: Server,
+    *,
+    token: Callable[[], str] = lambda: "t",
+    on_call: central_link.CallHandler | None = None,
+    on_message: Callable[[m.Message], None] = lambda message: None,
 ) -> AsyncIterator[tuple[CentralLink, list[str]]]:
     app = web.Application()
     app.router.add_get("/agent", server.handle)
@@ -56,6 +60,11 @@ async def linked(
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
+
+    def hear(message: m.Message) -> None:
+        log.append(type(message).__name__)
+        on_message(message)
+
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
     log: list[str] = []
     link = CentralLink(
@@ -63,7 +72,7 @@ async def linked(
         path="/agent",
         token=token,
         hello=lambda: m.Hello(name="n", session="s"),
-        on_message=lambda message: log.append(type(message).__name__),
+        on_message=hear,
         on_up=lambda welcome: log.append(f"up {welcome.epoch}"),
         on_down=lambda why: log.append("down"),
         on_call=on_call,
@@ -171,3 +180,26 @@ async def test_answers_end_with_done_or_with_what_went_wrong() -> None:
             ("", True, ""),
         ]
         assert [(one.data, one.done, one.error) for one in by_id[2]][2:] == [("", True, "no such thing")]
+
+
+async def test_what_cannot_be_used_is_said_once_and_the_link_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def confused(message: m.Message) -> None:
+        raise KeyError("later")
+
+    server = Server(m.Welcome(epoch="e"))
+    async with linked(server, on_message=confused) as (link, log):
+        for times in (1, 2):
+            await until(lambda times=times: len(server.sockets) == times and link.connected)
+            await server.sockets[-1].send_str(encode(m.Resync()))
+            await until(lambda times=times: log.count("down") == times)
+        await until(lambda: link.connected)
+        assert caplog.text.count("no connection to central") == 1
+        assert "its Resync cannot be used: KeyError: 'later'" in caplog.text
+
+
+async def test_delays_grow_until_a_connection_stands() -> None:
+    backoff = central_link.Backoff()
+    assert [backoff.after(stood) for stood in (0.0, 0.01, 0.0, 0.01, 0.01)] == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert [backoff.after(stood) for stood in (0.0, central_link.STEADY_S, 0.0)] == [2.0, 0.1, 0.2]

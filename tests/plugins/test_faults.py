@@ -305,3 +305,17 @@ async def test_central_can_have_files_looked_at_again(tmp_path: Path) -> None:
         there.file(likes("mine", 1))
         assert await there.policies.call_reload({}) == "[]"
         assert await there.answered_by(GOOD) == {"chat-1"}
+
+
+async def test_a_scheduler_that_this_router_does_not_know_is_told_once_and_the_rest_applies(
+    tmp_path: Path,
+) -> None:
+    async with stand(tmp_path) as there:
+        await there.serve(scheduler=PolicyUse(use="later"))
+        for now in range(3):
+            there.policies.describe(float(now))
+        (event,) = [event for event in there.events if event.kind == "policy.rejected"]
+        assert (event.subject, event.severity) == ("chat", "error")
+        assert event.message.startswith('no scheduler is called "later"')
+        assert event.message.endswith("fifo stands in for it")
+        assert await there.statuses(GOOD) == {200}

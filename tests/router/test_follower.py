@@ -5,12 +5,14 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import pytest_asyncio
 
+from supervisord_cp.core.routing.lane_policies import LanePolicies
 from supervisord_cp.model.base import DeploymentName, NodeName
-from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedInstance, diff
+from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedDeployment, RoutedInstance, diff
 from supervisord_cp.model.signal import NamedResult, SignalSource, SignalState, measured
 from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.memory import Memory, Remembered
@@ -288,3 +290,33 @@ async def test_a_router_starts_with_what_is_remembered(router: Rig, central: Cen
     follower.recall(Remembered(snapshot=snapshot(3, instance(engine)), keys={"chat-0.a": "sk-2"}))  # type: ignore[dict-item]
     assert (await router.ask(CHAT)).status == 200
     assert engine.asked[0].headers["authorization"] == "Bearer sk-2"
+
+
+async def test_a_view_that_cannot_be_applied_changes_nothing(
+    router: Rig, central: Central, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = await router.engine(says({"n": "old"})), await router.engine(says({"n": "new"}))
+    follow()
+    first, second = snapshot(1, instance(old)), snapshot(2, instance(new, 1), names=("chat", "later"))
+    await central.send(m.Snapshot(snapshot=first))
+    await central.applied(first)
+    bind = router.dispatcher.fleet.binder.bind
+
+    def confused(routed: RoutedDeployment, rng: Random) -> LanePolicies:
+        if routed.name == "later":
+            raise KeyError("later")
+        return bind(routed, rng)
+
+    monkeypatch.setattr(router.dispatcher.fleet.binder, "bind", confused)
+    greeted = sum(isinstance(message, m.Hello) for message in central.heard)
+    await central.send(m.Delta(delta=diff(first, second)))
+    await until(lambda: sum(isinstance(message, m.Hello) for message in central.heard) > greeted)
+    assert (await router.ask(CHAT)).json() == {"n": "old"}
+    await until(lambda: central.followers == 1)
+    reported = len(central.reports)
+    await until(lambda: len(central.reports) > reported)
+    assert central.reports[-1].version == first.version
+    monkeypatch.undo()
+    await central.send(m.Snapshot(snapshot=second))
+    await central.applied(second)
+    assert (await router.ask(CHAT)).json() == {"n": "new"}
