@@ -12,9 +12,10 @@ from supervisord_cp.builtin.routers.best_score import best_score
 from supervisord_cp.builtin.routers.load_balanced import load_balanced
 from supervisord_cp.core.policies.guard import Figures, Guard, Listener, Watch
 from supervisord_cp.core.routing.lane_policies import LanePolicies
-from supervisord_cp.core.routing.pipeline import Pipeline, Step
+from supervisord_cp.core.routing.pipeline import Pipeline
 from supervisord_cp.core.routing.scheduling import Scheduling
 from supervisord_cp.core.routing.shadow import Agreement, RouterShadow, SchedulerShadow
+from supervisord_cp.core.routing.step import Step
 from supervisord_cp.model.base import DeploymentName
 from supervisord_cp.model.fleet import PolicyUse, RoutedDeployment
 from supervisord_cp.plugin_host.registry import (

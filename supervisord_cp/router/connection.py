@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason
-from supervisord_cp.model.base import Value
 from supervisord_cp.router.exchange import Exchange, request_head
 from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody
 from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, RequestHead
 from supervisord_cp.router.http1.recurring import RecurringHeads
+from supervisord_cp.router.limits import Limits
 from supervisord_cp.router.socket_exchange import SocketExchange
 
 MOST_PIPELINED: Final = 64 * 1024
@@ -41,15 +41,6 @@ class Core(Protocol):
     def refuse(self, exchange: Exchange, rejection: Rejection) -> None:
         """Refuse a request that did not get as far as to be served."""
         ...
-
-
-class Limits(Value, frozen=True, kw_only=True):
-    """What a client may cost."""
-
-    max_body: int
-    header_timeout_s: float
-    idle_timeout_s: float
-    max_connections: int
 
 
 class ClientConnection(asyncio.Protocol):

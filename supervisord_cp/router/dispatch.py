@@ -14,12 +14,12 @@ from typing import Final
 
 from supervisord_cp.config.schema import RouterConfig
 from supervisord_cp.core.routing.ejection import Cause
-from supervisord_cp.core.routing.estimate import Usage
 from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.core.routing.rate import RateLimiter
 from supervisord_cp.core.routing.rejection import QUEUED, RETRY_AFTER, Rejected, Rejection, RejectReason
 from supervisord_cp.core.routing.retry import MAX_REFUSALS, Miss, RetryBudget, may_retry
+from supervisord_cp.core.routing.usage import Usage
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.fleet import FleetSnapshot
 from supervisord_cp.model.request import RouteDecision
@@ -33,7 +33,7 @@ from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.flow import SWITCHING, Flow
 from supervisord_cp.router.http1.head import RequestHead
-from supervisord_cp.router.intake import RESPONSES, Home, StoredResponses, check_path, given_id, take
+from supervisord_cp.router.intake import RESPONSES, check_path, given_id, take
 from supervisord_cp.router.judge import CLIENT_GONE, Judge, Watcher
 from supervisord_cp.router.learning import learned
 from supervisord_cp.router.metrics import RouterMetrics
@@ -42,6 +42,7 @@ from supervisord_cp.router.outgoing import Credentials
 from supervisord_cp.router.placement import Placement
 from supervisord_cp.router.pools import Pools
 from supervisord_cp.router.seat import Shared
+from supervisord_cp.router.stored import Home, StoredResponses
 from supervisord_cp.router.turns import Turns
 
 log = logging.getLogger(__name__)

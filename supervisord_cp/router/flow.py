@@ -7,7 +7,7 @@ from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.leases import Account, Lease
 from supervisord_cp.core.routing.rejection import Rejection
 from supervisord_cp.core.routing.retry import Miss
-from supervisord_cp.core.routing.usage import Tail
+from supervisord_cp.core.routing.tail import Tail
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.policy.scheduling import WaitingRequest

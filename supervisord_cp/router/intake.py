@@ -1,7 +1,6 @@
 """From an exchange to a request that can be routed: which deployment, how much work, for whom."""
 
 import re
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.core.routing.classify import Asked, read_body, read_query
@@ -9,52 +8,24 @@ from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.paths import allowed, forwarded
 from supervisord_cp.core.routing.prefix_keys import prefix_keys
 from supervisord_cp.core.routing.rejection import Rejected, RejectReason
-from supervisord_cp.model.base import DeploymentName, Incarnation, Value
+from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RequestPriority, RoutingRequest
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.http1.head import RequestHead
 from supervisord_cp.router.own import unknown_model
+from supervisord_cp.router.stored import Home, StoredResponses
 from supervisord_cp.router.updates import HEADER, wanted_s
 
 if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow
 
 RESPONSES: Final = "/v1/responses"
-MOST_STORED: Final = 10_000
 MOST_ID: Final = 128
 UNTOLD_RETRY_S: Final = 2
 _AMOUNT: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[-+]?[0-9]{1,2})?", re.ASCII)
 _NORMAL: Final = RequestPriority.NORMAL
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in RequestPriority}
-
-
-class Home(Value, frozen=True, kw_only=True):
-    """Where a stored response lies."""
-
-    deployment: DeploymentName
-    incarnation: Incarnation
-
-
-class StoredResponses:
-    """Which incarnation made a response, by its id; the ones asked for longest ago are forgotten."""
-
-    def __init__(self) -> None:
-        self._homes: OrderedDict[str, Home] = OrderedDict()
-
-    def remember(self, response: str, home: Home) -> None:
-        """A response was made."""
-        self._homes[response] = home
-        self._homes.move_to_end(response)
-        if len(self._homes) > MOST_STORED:
-            self._homes.popitem(last=False)
-
-    def find(self, response: str) -> Home | None:
-        """Where it lies."""
-        home = self._homes.get(response)
-        if home is not None:
-            self._homes.move_to_end(response)
-        return home
 
 
 def check_path(head: RequestHead, fleet: Fleet) -> None:

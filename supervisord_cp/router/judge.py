@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from supervisord_cp.config.schema import RouterConfig
 from supervisord_cp.core.routing.ejection import Cause
-from supervisord_cp.core.routing.estimate import Usage
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.core.routing.outliers import is_slow, peers_median, slowest
+from supervisord_cp.core.routing.usage import Usage
 from supervisord_cp.core.routing.vitals import Measure
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.router.fleet import Fleet

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from supervisord_cp.core.routing.estimate import Usage
+from supervisord_cp.core.routing.usage import Usage
 
 if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow

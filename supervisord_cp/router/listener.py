@@ -9,9 +9,10 @@ from typing import Final
 from supervisord_cp.config.schema import Listen, RouterConfig
 from supervisord_cp.errors import UsageError
 from supervisord_cp.router.acceptor import Acceptor
-from supervisord_cp.router.connection import ClientConnection, Core, Limits
+from supervisord_cp.router.connection import ClientConnection, Core
 from supervisord_cp.router.http1.head import RequestHead, parse_request
 from supervisord_cp.router.http1.recurring import RecurringHeads
+from supervisord_cp.router.limits import Limits
 from supervisord_cp.router.tls import Certificate, certificate_of
 
 BACKLOG: Final = 4096

@@ -3,9 +3,9 @@
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from supervisord_cp.core.routing.estimate import Usage
 from supervisord_cp.core.routing.rejection import Rejection
 from supervisord_cp.core.routing.retry import Miss
+from supervisord_cp.core.routing.usage import Usage
 from supervisord_cp.router.exchange import Exchange
 
 if TYPE_CHECKING:

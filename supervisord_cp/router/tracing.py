@@ -7,9 +7,9 @@ from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.config.schema import RouterConfig
-from supervisord_cp.core.routing.estimate import Usage
 from supervisord_cp.core.routing.rejection import Rejection
 from supervisord_cp.core.routing.retry import Miss
+from supervisord_cp.core.routing.usage import Usage
 from supervisord_cp.errors import UsageError
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.http1.head import RequestHead

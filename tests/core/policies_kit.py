@@ -11,9 +11,10 @@ from supervisord_cp.core.routing.ejection import Ejections
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.lane_policies import LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
-from supervisord_cp.core.routing.pipeline import Pipeline, Step
+from supervisord_cp.core.routing.pipeline import Pipeline
 from supervisord_cp.core.routing.queue import WaitingLine
 from supervisord_cp.core.routing.scheduling import Scheduling
+from supervisord_cp.core.routing.step import Step
 from supervisord_cp.model.fleet import RoutedDeployment, RoutedInstance
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.policy.declare import PolicyKind

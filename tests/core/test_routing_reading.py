@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from supervisord_cp.core.routing.classify import Asked, read_body, read_query
 from supervisord_cp.core.routing.continuity import missing_parts, with_carried
-from supervisord_cp.core.routing.estimate import Usage, WorkEstimate
+from supervisord_cp.core.routing.estimate import WorkEstimate
 from supervisord_cp.core.routing.paths import allowed, forwarded, normal_path, tricky
 from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason, body_of, status_of
 from supervisord_cp.core.routing.table import index
-from supervisord_cp.core.routing.usage import Tail
+from supervisord_cp.core.routing.tail import Tail
+from supervisord_cp.core.routing.usage import Usage
 from supervisord_cp.model.base import DeploymentName, Incarnation, InstanceId, NodeName
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedDeployment, RoutedInstance
 

@@ -8,10 +8,11 @@ import pytest
 
 from supervisord_cp.core.routing.prefix_keys import BLOCK_BYTES, MOST_BLOCKS, prefix_keys
 from supervisord_cp.core.routing.rejection import Rejection
-from supervisord_cp.router.connection import ClientConnection, Limits
+from supervisord_cp.router.connection import ClientConnection
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.http1.head import RequestHead, parse_request
 from supervisord_cp.router.http1.recurring import RecurringHeads
+from supervisord_cp.router.limits import Limits
 from tests.router.kit import Rig, instance
 
 PIECE = 64 * 1024

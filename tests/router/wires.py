@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from supervisord_cp.core.routing.rejection import Rejection
-from supervisord_cp.router.connection import ClientConnection, Limits
+from supervisord_cp.router.connection import ClientConnection
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.http1.head import RequestHead, parse_request
 from supervisord_cp.router.http1.recurring import RecurringHeads
+from supervisord_cp.router.limits import Limits
 
 LIMITS = Limits(max_body=1_000_000, header_timeout_s=30.0, idle_timeout_s=75.0, max_connections=100)
 

@@ -1,33 +1,15 @@
-"""The latest decisions of a deployment's routing policies, with what they were made from.
-
-What is kept here by the thousand (`Decision`, `Choice`, `Candidate`) is out of the garbage collector's sight
-(`gc=False`; no cycle leads through it): its lists tie what lies far apart in memory together, and to take an
-old decision out of them costs more than to make a new one.
-"""
+"""The latest decisions of a deployment's routing policies, with what they were made from."""
 
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from supervisord_cp.core.routing.pipeline import Choice
-from supervisord_cp.model.base import InstanceId, Value
+from supervisord_cp.core.routing.choice import Choice, Decision
+from supervisord_cp.model.base import InstanceId
 from supervisord_cp.model.request import Candidate, RouteDecision
 
 MOST: Final = 1000
 OLDEST_S: Final = 900.0
-
-
-class Decision(Value, frozen=True, kw_only=True, gc=False):
-    """One of them, as it was made; it is written out when somebody asks."""
-
-    request: str
-    at: float
-    """Monotonic seconds."""
-    choice: Choice
-    considered: tuple[Candidate, ...]
-    """Those with room, before any filter."""
-    policies: tuple[str, ...]
-    snapshot_version: int
 
 
 class Decisions:

@@ -2,19 +2,12 @@
 
 from typing import Final
 
-from supervisord_cp.model.base import Value
+from supervisord_cp.core.routing.usage import Usage
 from supervisord_cp.policy.context import UNKNOWN_PACE, Pace
 
 _WEIGHT: Final = 0.05
 _LEAST_RATIO: Final = 0.001
 _MOST_RATIO: Final = 1.0
-
-
-class Usage(Value, frozen=True, kw_only=True):
-    """What an engine counted."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class WorkEstimate:
@@ -47,7 +40,7 @@ class WorkEstimate:
         """Tokens to expect as the answer: the mean, cut by the request's own limit."""
         expected = self.completion_tokens
         if max_tokens is not None and max_tokens < expected:
-            expected = max_tokens
+            expected = float(max_tokens)
         return int(expected * choices)
 
     @property
@@ -61,7 +54,7 @@ class WorkEstimate:
             ratio = min(_MOST_RATIO, max(_LEAST_RATIO, usage.prompt_tokens / body_bytes))
             self.tokens_per_byte += _WEIGHT * (ratio - self.tokens_per_byte)
         if body_bytes > 0:  # what the engine did not count is as much as was expected of it
-            prompt = usage.prompt_tokens or self.prefill(body_bytes)
+            prompt = float(usage.prompt_tokens or self.prefill(body_bytes))
             self.prompt_tokens += _WEIGHT * (prompt - self.prompt_tokens)
         if usage.completion_tokens > 0:
             each = usage.completion_tokens / max(1, choices)

@@ -7,12 +7,13 @@ from typing import Any, Final, Generic
 
 from msgspec.structs import replace
 
+from supervisord_cp.core.routing.choice import Choice
 from supervisord_cp.core.routing.decisions import Decisions
 from supervisord_cp.core.routing.ejection import Ejections
 from supervisord_cp.core.routing.estimate import WorkEstimate
 from supervisord_cp.core.routing.lane_policies import Here, LanePolicies
 from supervisord_cp.core.routing.leases import Account, Ledger
-from supervisord_cp.core.routing.pipeline import Choice, Pipeline
+from supervisord_cp.core.routing.pipeline import Pipeline
 from supervisord_cp.core.routing.queue import Item, WaitingLine
 from supervisord_cp.core.routing.rejection import QueuePlace, RejectReason
 from supervisord_cp.core.routing.rotation import Rotation

@@ -6,7 +6,8 @@ from typing import Final, Generic
 
 from msgspec.structs import replace
 
-from supervisord_cp.core.routing.pipeline import Choice, Pipeline
+from supervisord_cp.core.routing.choice import Choice
+from supervisord_cp.core.routing.pipeline import Pipeline
 from supervisord_cp.core.routing.queue import Item, WaitingLine
 from supervisord_cp.core.routing.scheduling import Scheduling
 from supervisord_cp.model.base import Value

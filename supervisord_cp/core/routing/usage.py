@@ -1,16 +1,17 @@
-"""The end of an answer: enough of it is kept to read what the engine counted, once, when it is over."""
+"""What an engine counted for an answer, in OpenAI's and in Anthropic's words."""
 
-import re
 from typing import Final
 
 import msgspec
 
-from supervisord_cp.core.routing.estimate import Usage
+from supervisord_cp.model.base import Value
 
-_MOST: Final = 6 * 1024
-_KEPT: Final = 3 * 1024
-_USAGE: Final = re.compile(rb'"usage"\s*+:\s*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
-_ERROR_EVENT: Final = re.compile(rb'(?:^|\n)data: ?\{\s*"error"')
+
+class Usage(Value, frozen=True, kw_only=True):
+    """What an engine counted."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class _Counts(msgspec.Struct):
@@ -25,40 +26,8 @@ class _Counts(msgspec.Struct):
 _decoder: Final = msgspec.json.Decoder(_Counts)
 
 
-class Tail:
-    """The last kilobytes of an answer, at a constant cost per piece."""
-
-    __slots__ = ("_pieces", "_size")
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def add(self, data: bytes) -> None:
-        """The next piece."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > _MOST:
-            kept = b"".join(self._pieces)[-_KEPT:]
-            self._pieces = [kept]
-            self._size = len(kept)
-
-    def usage(self) -> Usage | None:
-        """The last `usage` object in it, if there is a whole one."""
-        text = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        at = len(text)
-        while (at := text.rfind(b'"usage"', 0, at)) >= 0:
-            found = _USAGE.match(text, at)
-            if found is not None:
-                return _usage(found[1])
-        return None
-
-    def failed(self) -> bool:
-        """Whether the stream ended with an error event: vLLM says so with status 200, before `[DONE]`."""
-        return _ERROR_EVENT.search(b"".join(self._pieces)) is not None
-
-
-def _usage(text: bytes) -> Usage | None:
+def read_usage(text: bytes) -> Usage | None:
+    """That of a `usage` object, None when it is none."""
     try:
         counts = _decoder.decode(text)
     except msgspec.DecodeError:

@@ -1,0 +1,44 @@
+"""One policy of a deployment, ready to be called."""
+
+from collections.abc import Callable
+from typing import Any
+
+from supervisord_cp.core.policies.guard import Guard
+from supervisord_cp.model.base import Value
+from supervisord_cp.policy.context import Context
+from supervisord_cp.policy.declare import PolicyKind
+from supervisord_cp.policy.routing import Affinity
+
+
+class Step(Value, frozen=True, kw_only=True):
+    """One policy, ready to be called."""
+
+    kind: PolicyKind
+    call: Callable[..., Any]
+    guard: Guard
+    weight: float = 1.0
+    params: Any = None
+    needs_prefix: bool = False
+    affinities: dict[Affinity, int] | None = None
+    """Where its affinity is counted."""
+
+    def given(self, shared: Context[None]) -> Context[Any]:
+        """The context of a decision as this policy sees it."""
+        if self.params is None:
+            return shared
+        return Context(
+            now=shared.now,
+            random=shared.random,
+            params=self.params,
+            request_tokens=shared.request_tokens,
+            request_s=shared.request_s,
+            node=shared.node,
+            zone=shared.zone,
+            pace=shared.pace,
+            queries=shared.queries,
+        )
+
+    def hook(self, name: str) -> Callable[..., Any] | None:
+        """One of its optional methods."""
+        found: Callable[..., Any] | None = getattr(self.call, name, None)
+        return found if callable(found) else None
