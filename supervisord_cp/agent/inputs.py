@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from supervisord_cp.config.schema import AllowConfig
-from supervisord_cp.engines.base import local_model, program_of
+from supervisord_cp.engines.base import local_model
 from supervisord_cp.engines.environment import matches
-from supervisord_cp.model.launch import LaunchSpec
+from supervisord_cp.model.launch import LaunchSpec, program_of
 
 FILES: Final = 1000
 """Files of a model folder that are looked at."""

@@ -20,11 +20,10 @@ from supervisord_cp.engines.base import (
     LaunchContext,
     LaunchRefused,
     SleepMode,
-    program_of,
 )
 from supervisord_cp.engines.environment import base_environment, secrets_in
 from supervisord_cp.model.base import DeviceId, Incarnation, InstanceId, Value
-from supervisord_cp.model.launch import DesiredInstance
+from supervisord_cp.model.launch import DesiredInstance, program_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.ports.process import ProcessRecord, SpawnRequest
 

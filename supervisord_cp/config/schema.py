@@ -145,7 +145,8 @@ class AllowConfig(Value, frozen=True, kw_only=True):
     """`[agent.allow]`: the node's own policy; central cannot widen it."""
 
     executables: tuple[Program, ...] = ("vllm",)
-    """Programs that may be launched besides our own fake engine: names on PATH, or absolute paths."""
+    """Programs that may be launched besides our own fake engine: names on PATH, or absolute paths,
+    as deployments write them. No patterns."""
     model_roots: tuple[Path, ...] = ()
     """Folders that local models may lie in; empty: any."""
     env: tuple[str, ...] = ("HF_*", "VLLM_*")

@@ -21,8 +21,8 @@ from supervisord_cp.doctor.network import (
     wall,
 )
 from supervisord_cp.doctor.units import unit_findings
-from supervisord_cp.engines.base import program_of
 from supervisord_cp.errors import UsageError
+from supervisord_cp.model.launch import program_of
 
 DRIVER_S: Final = 30.0
 """A driver without persistence mode takes seconds per GPU to come up."""

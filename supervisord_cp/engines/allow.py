@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from supervisord_cp.config.schema import AllowConfig
-from supervisord_cp.engines.base import local_model, program_of
+from supervisord_cp.engines.base import local_model
 from supervisord_cp.engines.environment import OWNED, matches
-from supervisord_cp.model.launch import EngineKind, LaunchSpec
+from supervisord_cp.model.launch import EngineKind, LaunchSpec, allows, program_of
 
 BY_NAME_ONLY: Final = (
     # They decide which code runs, or whom it talks to.
@@ -77,9 +77,8 @@ def refusals(spec: LaunchSpec, allow: AllowConfig) -> tuple[str, ...]:
 
 
 def _program(spec: LaunchSpec, allow: AllowConfig) -> Iterator[str]:
-    program = program_of(spec)
-    if spec.engine is not EngineKind.FAKE and program not in allow.executables:
-        yield f"{program or 'no program'} is not in allow.executables"
+    if not allows(allow.executables, spec):
+        yield f"{program_of(spec) or 'no program'} is not in allow.executables"
 
 
 def _model(spec: LaunchSpec, allow: AllowConfig) -> Iterator[str]:

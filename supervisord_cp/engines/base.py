@@ -6,7 +6,7 @@ from typing import Protocol
 
 from supervisord_cp.model.base import DeviceId, Value
 from supervisord_cp.model.instance import EngineLoad, ExitCause, Phase
-from supervisord_cp.model.launch import EngineKind, LaunchSpec
+from supervisord_cp.model.launch import LaunchSpec
 
 
 class Capabilities(Value, frozen=True, kw_only=True):
@@ -137,17 +137,6 @@ class Engine(Protocol):
 
 Engines = Mapping[str, Engine]
 """By kind; `engines.registry.all_engines()` makes it."""
-
-
-def program_of(spec: LaunchSpec) -> str:
-    """The program that a specification runs, as a name or a path; "" for the fake engine, which is ours."""
-    match spec.engine:
-        case EngineKind.FAKE | EngineKind.NONE:
-            return ""
-        case EngineKind.COMMAND:
-            return spec.command[0] if spec.command else ""
-        case EngineKind.VLLM:
-            return spec.executable or "vllm"
 
 
 def local_model(model: str) -> Path | None:

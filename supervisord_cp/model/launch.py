@@ -1,6 +1,7 @@
 """What is launched: a typed launch specification, and the digest that names its revision."""
 
 import hashlib
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -121,3 +122,20 @@ class DesiredNode(Value, frozen=True, kw_only=True):
     removals are refused without one."""
     instances: tuple[DesiredInstance, ...] = ()
     removals: tuple[InstanceId, ...] = ()
+
+
+def program_of(spec: LaunchSpec) -> str:
+    """The program that a specification runs, as a name or a path; "" for the fake engine, which is ours."""
+    match spec.engine:
+        case EngineKind.FAKE | EngineKind.NONE:
+            return ""
+        case EngineKind.COMMAND:
+            return spec.command[0] if spec.command else ""
+        case EngineKind.VLLM:
+            return spec.executable or "vllm"
+
+
+def allows(executables: Sequence[str], spec: LaunchSpec) -> bool:
+    """Whether a node whose `[agent.allow] executables` are these may launch it: its program is listed,
+    as it is written there; patterns mean nothing. Our own fake engine may run everywhere."""
+    return spec.engine is EngineKind.FAKE or program_of(spec) in executables

@@ -34,6 +34,7 @@ VLLM = LaunchSpec(engine=EngineKind.VLLM, model="m", served_names=("m",), gpus=2
         (SPEC, (), [], ReasonCode.NO_NODES),
         (SPEC, ("gpu-*",), [node("cpu-1")], ReasonCode.NODE_CONSTRAINT),
         (replace(VLLM, executable="/opt/x"), (), [node("a")], ReasonCode.ENGINE_NOT_ALLOWED),
+        (VLLM, (), [replace(node("a"), executables=("*",))], ReasonCode.ENGINE_NOT_ALLOWED),
         (VLLM, (), [node("a", 1), node("b", 2, taken=frozenset({"slot-0"}))], ReasonCode.NO_FREE_DEVICE),
         (VLLM, (), [node("a", 2, cordoned_devices=frozenset({"slot-0"}))], ReasonCode.NO_FREE_DEVICE),
         (VLLM, (), [node("a", cordoned=True)], ReasonCode.CORDONED),

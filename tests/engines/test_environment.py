@@ -69,6 +69,7 @@ def test_what_is_usual_is_allowed() -> None:
     [
         ({}, ("vllm",), True),
         ({}, ("/opt/vllm/bin/vllm",), False),
+        ({}, ("*",), False),  # no patterns: a program is named
         ({"executable": "/opt/vllm/bin/vllm"}, ("/opt/vllm/bin/vllm",), True),
         ({"executable": "/opt/vllm/bin/vllm"}, ("vllm",), False),
         ({"executable": "/opt/vllm/bin/../../../bin/sh"}, ("/opt/vllm/bin/vllm",), False),

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from supervisord_cp.engines.base import Capabilities, LaunchRefused, program_of
+from supervisord_cp.engines.base import Capabilities, LaunchRefused
 from supervisord_cp.engines.vllm import OWNED_FLAGS, PREFIXES_IN_USE, VllmEngine, drain_s
 from supervisord_cp.model.base import DeviceId
-from supervisord_cp.model.launch import ArgValue, EngineKind
+from supervisord_cp.model.launch import ArgValue, EngineKind, program_of
 from tests.engines.samples import EVERYTHING, OLD, context, spec
 
 TWO = {"gpus": 2}

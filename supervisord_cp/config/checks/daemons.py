@@ -90,6 +90,18 @@ def systemd_user(record: Record) -> Iterator[Finding]:
         yield agent.warning("engine_user", 'has no effect without backend = "systemd"')
 
 
+def executables(record: Record) -> Iterator[Finding]:
+    """Programs are named; a pattern would allow more than anybody has looked at."""
+    agent = record.one(AgentConfig, "agent")
+    for name in agent.value.allow.executables:
+        if set(name) & set("*?["):
+            yield agent.warning(
+                "allow",
+                f'executables has "{name}", which allows nothing: patterns are not read there',
+                "list each program as deployments write it",
+            )
+
+
 def queries(record: Record) -> Iterator[Finding]:
     """Named queries are PromQL, and somebody has to be asked."""
     prometheus = record.one(PrometheusConfig, "prometheus")
@@ -108,6 +120,7 @@ CHECKS: Final = (
     listeners_apart,
     remote_central,
     systemd_user,
+    executables,
     queries,
 )
 

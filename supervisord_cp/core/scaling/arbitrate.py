@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from supervisord_cp.core.scaling.placement import NodeCapacity, allows, shared
+from supervisord_cp.core.scaling.placement import NodeCapacity, shared
 from supervisord_cp.core.scaling.reconcile import ordinal_of
 from supervisord_cp.core.scaling.room import Wanted
 from supervisord_cp.model.assignment import Assignment
 from supervisord_cp.model.base import DeploymentName, InstanceId, NodeName, Value
+from supervisord_cp.model.launch import allows
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.scaling import Retire
 

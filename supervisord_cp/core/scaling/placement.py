@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName, Value
 from supervisord_cp.model.gpu import GpuHealth
-from supervisord_cp.model.launch import EngineKind, LaunchSpec
+from supervisord_cp.model.launch import LaunchSpec, allows, program_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.policy.placing import NodeRoom, Placer, PlaceView
 
@@ -198,17 +198,3 @@ def occupied(node: NodeCapacity, deployment: DeploymentName, devices: tuple[Devi
         taken=node.taken | set(devices),
         replicas={**node.replicas, deployment: node.replicas.get(deployment, 0) + 1},
     )
-
-
-def program_of(spec: LaunchSpec) -> str:
-    """The program that a spec launches, as the node's own policy names it."""
-    if spec.engine is EngineKind.COMMAND:
-        return spec.executable or (spec.command[0] if spec.command else "")
-    return spec.executable or str(spec.engine)
-
-
-def allows(executables: Sequence[str], spec: LaunchSpec) -> bool:
-    """Whether a node's own policy lets it launch this. Our own fake engine is always allowed."""
-    if spec.engine is EngineKind.FAKE:
-        return True
-    return any(fnmatchcase(program_of(spec), allowed) for allowed in executables)

@@ -5,9 +5,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisord_cp.core.scaling.placement import NodeCapacity, Place, allows, gib, place, program_of
+from supervisord_cp.core.scaling.placement import NodeCapacity, Place, gib, place
 from supervisord_cp.model.base import DeploymentName
-from supervisord_cp.model.launch import LaunchSpec
+from supervisord_cp.model.launch import LaunchSpec, allows, program_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.policy.placing import Placer
 
@@ -56,7 +56,7 @@ def _with_memory(node: NodeCapacity, spec: LaunchSpec) -> NodeCapacity:
 
 
 def _allowing(node: NodeCapacity, spec: LaunchSpec) -> NodeCapacity:
-    return replace(node, executables=("*",))
+    return replace(node, executables=(program_of(spec),))
 
 
 _LIFTS: Final[dict[ReasonCode, Callable[[NodeCapacity, LaunchSpec], NodeCapacity]]] = {
