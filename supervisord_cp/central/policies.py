@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -159,7 +160,12 @@ class CentralPolicies:
 
     def _take(self, registry: Registry) -> None:
         before, self._registry = self._registry, registry
-        specs = dict(builtin_specs())
+        specs = {
+            name: _counted(spec, self._figures.setdefault(name, Figures()))
+            if spec.kind in _ASKED_HERE
+            else spec
+            for name, spec in builtin_specs().items()
+        }
         foreign = False
         for name, entry in registry.entries.items():
             if entry.spec is None or entry.offer.origin is Origin.BUILTIN or entry.kind not in _ASKED_HERE:
@@ -235,6 +241,24 @@ async def ask_routers(
     return dict(zip(routers, answers, strict=True))
 
 
+def _counted(spec: PolicySpec, figures: Figures) -> PolicySpec:
+    """One of our own, as it is, with its calls counted."""
+
+    def target(view: Any, **given: Any) -> Any:
+        began = time.perf_counter()
+        figures.calls += 1
+        try:
+            return spec.target(view, **given)
+        except Exception as error:
+            figures.failures += 1
+            figures.last_failure = f"raised {type(error).__name__}: {error}"
+            raise
+        finally:
+            figures.seconds += time.perf_counter() - began
+
+    return replace(spec, target=target)
+
+
 def _guarded(spec: PolicySpec, guard: Guard, clock: Callable[[], float]) -> PolicySpec:
     """The same policy, asked through its guard; it raises when there is no answer."""
 
@@ -254,14 +278,7 @@ def _guarded(spec: PolicySpec, guard: Guard, clock: Callable[[], float]) -> Poli
             raise Nonsense("did not return a pair, its proposal and its memory")
         return proposal(answer[0]), answer[1]
 
-    return PolicySpec(
-        name=spec.name,
-        kind=spec.kind,
-        target=target,
-        params=spec.params,
-        memory=spec.memory,
-        api=spec.api,
-    )
+    return replace(spec, target=target)
 
 
 def _asked(config: Config) -> list[PolicyUse]:

@@ -202,3 +202,14 @@ async def test_routers_are_asked_and_each_says_what_is_wrong() -> None:
     assert answers["new"] == ["mine: bad"]
     assert answers["old"] == {"error": "a router knows no method policies.reload"}
     assert "error" in answers["odd"]
+
+
+async def test_calls_of_our_own_scalers_and_placers_are_counted(stand: Stand) -> None:
+    await stand.policies.refresh(config("fixed"))
+    assert ask(bind(PolicyUse(use="fixed"), stand.known), scale_view(configured=2)).proposal.replicas == 2.0
+    with pytest.raises(AttributeError):
+        stand.known["spread"].target(None)
+    row = stand.row("fixed")
+    assert (row["calls"], row["failures"]) == (1, 0)
+    assert [stand.row("spread")[key] for key in ("calls", "failures", "breaker_open")] == [1, 1, False]
+    assert stand.policies.figures()["fixed"].calls == 1
