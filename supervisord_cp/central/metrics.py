@@ -32,9 +32,10 @@ class Metrics:
 
     async def page(self, routers: Mapping[str, Peer]) -> bytes:
         """The text of a scrape. A router that does not answer in time is left out."""
-        texts = await asyncio.gather(*(_ask(peer) for peer in routers.values()))
+        asked = dict(routers)  # they come and go while we wait
+        texts = await asyncio.gather(*map(_ask, asked.values()))
         own = generate_latest(self._registry)
-        return own + merge([(r, t) for r, t in zip(routers, texts, strict=True) if t]).encode()
+        return own + merge([(r, t) for r, t in zip(asked, texts, strict=True) if t]).encode()
 
 
 async def _ask(peer: Peer) -> str:

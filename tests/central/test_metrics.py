@@ -1,8 +1,11 @@
 """Every metric that is exported is documented, and the other way round; the pages are valid."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -71,6 +74,32 @@ async def test_restarts_are_counted_by_cause_from_zero_on() -> None:
     agent.instances["chat-0"] = replace(agent.instances["chat-0"], restarts=1, last_exit=crashed)
     world.run()
     assert zero + "1.0" in (await metrics.page({})).decode()
+
+
+class SlowRouter:
+    """Answers a scrape when it is let."""
+
+    def __init__(self, text: str) -> None:
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+        self._text = text
+
+    async def call(self, method: str, params: object) -> AsyncIterator[str]:
+        self.asked.set()
+        await self.may_answer.wait()
+        yield self._text
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("then", [{}, {"r2": SlowRouter("")}, {"r2": SlowRouter(""), "r3": SlowRouter("")}])
+async def test_routers_may_come_and_go_during_a_scrape(then: dict[str, Any]) -> None:
+    first = SlowRouter("# TYPE x gauge\nx 1\n")
+    routers: dict[str, Any] = {"r1": first}
+    scrape = asyncio.create_task(Metrics(World().controller).page(routers))
+    await first.asked.wait()
+    routers.clear()
+    routers.update(then)
+    first.may_answer.set()
+    assert 'x{router="r1"} 1' in (await scrape).decode()
 
 
 @pytest.mark.asyncio
