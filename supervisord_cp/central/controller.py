@@ -121,8 +121,19 @@ class Controller:
     def router_reported(self, report: RouterReport) -> None:
         """Take in a router's report."""
         self.scaling.signals.router_reported(report, self.clock.now())
-        if self.routers.reported(report):
+        waits = self._waits_at_zero(report)
+        if self.routers.reported(report) or waits:
             self.wake()
+
+    def _waits_at_zero(self, report: RouterReport) -> bool:
+        """Whether it is news that requests wait for a deployment which is to have no replica."""
+        view = self.routers.views.get(report.router)
+        before = () if view is None or view.report is None else view.report.demand
+        known = {demand.deployment for demand in before if demand.queued}
+        return any(
+            demand.queued and demand.deployment not in known and self.scaling.at_zero(demand.deployment)
+            for demand in report.demand
+        )
 
     def _note_changes(self, before: fleet.NodeView, after: fleet.NodeView) -> bool:
         changed = before.generation != after.generation or before.gpus_known != after.gpus_known

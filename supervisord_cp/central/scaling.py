@@ -202,6 +202,11 @@ class Scaling:
             if began is not None:
                 self._states.learn_start(after.deployment, now - began)
 
+    def at_zero(self, name: DeploymentName) -> bool:
+        """Whether a deployment is to have no replica."""
+        decision = self.decisions.get(name)
+        return decision is not None and decision.wanted == 0
+
     def start_seconds(self, name: DeploymentName) -> float | None:
         """How long a start of this deployment takes, as learned."""
         return self._states.start_s(name)

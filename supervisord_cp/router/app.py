@@ -176,6 +176,10 @@ class _Router:
     def doubted(self, account: Account, told: Callable[[str], None]) -> None:
         self._health.ask_about(account, told)
 
+    def missed(self) -> None:
+        if self._follower is not None:
+            self._follower.report_soon()
+
     def released(self, account: Account) -> None:
         if self._follower is not None:
             self._follower.report_soon()

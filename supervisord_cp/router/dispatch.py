@@ -103,9 +103,8 @@ class Dispatcher:
         self._watcher = watcher
         self._observers = tuple(observers)
         self._judge = Judge(config, self.fleet, self.pools, self.metrics, watcher)
-        self._placement = Placement(
-            config, self.fleet, self.metrics, self._reject, Turns() if shared is None else shared.turns
-        )
+        turns = Turns() if shared is None else shared.turns
+        self._placement = Placement(config, self.fleet, self.metrics, self._reject, turns, watcher.missed)
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(6).hex()
 

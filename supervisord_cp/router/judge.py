@@ -27,7 +27,11 @@ _ENGINE_ERRORS: Final = frozenset({500, 502, 504})
 
 
 class Watcher(Protocol):
-    """Who is told what happens to instances."""
+    """Who is told what happens to instances, and where one is missing."""
+
+    def missed(self) -> None:
+        """A request waits for an instance of its deployment to be there at all, and is the first to."""
+        ...
 
     def ejected(self, account: Account, why: str, request: str) -> None:
         """It gets nothing more, until it is tried again. `request`: the id of the one that showed it."""

@@ -32,8 +32,16 @@ class Placement:
     """Looks at lanes and decides for one request, or for all that wait."""
 
     def __init__(
-        self, config: RouterConfig, fleet: Fleet, metrics: RouterMetrics, reject: Reject, turns: Turns
+        self,
+        config: RouterConfig,
+        fleet: Fleet,
+        metrics: RouterMetrics,
+        reject: Reject,
+        turns: Turns,
+        missed: Callable[[], None],
     ) -> None:
+        """`missed` is called when a request is the first to wait for an instance to be there at all."""
+        self._missed = missed
         self._turns = turns
         self._fleet = fleet
         self._metrics = metrics
@@ -130,9 +138,12 @@ class Placement:
         else:
             flow.waits(now)
             entry = lane.line.entry
-            if not lane.line:
+            first = not lane.line
+            if first:
                 self._turns.joined(entry)
             lane.wait(flow, now, front=front)
+            if first and not lane.reachable:
+                self._missed()
             self._updates.watch(flow, now)
             if self._turns.others_wait(entry):  # there may be room, and it may be our turn
                 self.pump(lane, now)

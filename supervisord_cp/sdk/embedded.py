@@ -124,6 +124,9 @@ class EmbeddedRouter:
     def doubted(self, account: Account, told: Callable[[str], None]) -> None:
         self._health.ask_about(account, told)
 
+    def missed(self) -> None:
+        pass
+
     def released(self, account: Account) -> None:
         pass
 

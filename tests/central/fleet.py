@@ -12,7 +12,7 @@ from supervisord_cp.model.fleet import FleetSnapshot, RoutedInstance, apply_delt
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import DesiredNode, RunState, SleepLevel
 from supervisord_cp.model.node import NodeInventory, NodeReport
-from supervisord_cp.model.router import LeaseCount, Outcomes, OutOfRotation, RouterReport
+from supervisord_cp.model.router import DeploymentDemand, LeaseCount, Outcomes, OutOfRotation, RouterReport
 from supervisord_cp.model.signal import NamedResult
 from supervisord_cp.wire import messages as m
 from tests.fakes.store import FakeStore
@@ -115,6 +115,7 @@ class FakeRouter:
         self.outcomes: dict[str, Outcomes] = {}
         """By instance."""
         self.rotation: tuple[OutOfRotation, ...] = ()
+        self.demand: tuple[DeploymentDemand, ...] = ()
         self.keys: dict[str, str] = {}
         self.queries: dict[str, NamedResult] = {}
         self.received: list[m.Message] = []
@@ -147,6 +148,7 @@ class FakeRouter:
                     LeaseCount(incarnation=name, requests=count) for name, count in self.leases.items()
                 ),
                 rotation=self.rotation,
+                demand=self.demand,
             )
         )
 

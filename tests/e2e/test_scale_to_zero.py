@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.local import Up, eventually, running
@@ -24,7 +25,7 @@ central = "http://127.0.0.1:{control}"
 state_dir = "agent"
 log_dir = "logs"
 device = "cpu"
-slots = 2
+slots = 3
 listen = ""
 [agent.allow]
 dev_mode = true
@@ -34,7 +35,7 @@ DEPLOYMENT = """
 engine = "fake"
 model = "{name}"
 sleep = "level2"
-env = {{ FAKE_VLLM = '{{"wake_garbled": {garbled}}}' }}
+env = {{ FAKE_VLLM = '{knobs}' }}
 [deployments.{name}.autoscale]
 min = 0
 max = 1
@@ -42,17 +43,18 @@ idle_s = 1
 behavior = {{ scale_down = {{ stabilization_window_s = 1 }} }}
 scalers = [{{ use = "hpa", params = {{ signal = "concurrency", target_average_value = 100 }} }}]
 """
+KNOBS = {"well": "{}", "odd": '{"wake_garbled": true}', "slow": '{"load_s": 900}'}
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder, api = tmp_path_factory.mktemp("zero"), free_ports(2)
     text = CONFIG.format(api=api, control=api + 1)
-    for name, garbled in (("well", "false"), ("odd", "true")):
-        text += DEPLOYMENT.format(name=name, garbled=garbled)
+    for name, knobs in KNOBS.items():
+        text += DEPLOYMENT.format(name=name, knobs=knobs)
     (folder / "config.toml").write_text(text)
     with running(folder, "-c", str(folder / "config.toml")) as up:
-        eventually(lambda: knows(up.api, "odd"), "the router knows its deployments", tell=lambda: up.output)
+        eventually(lambda: knows(up.api, "slow"), "the router knows its deployments", tell=lambda: up.output)
         yield up
 
 
@@ -103,6 +105,19 @@ async def test_one_that_wakes_with_other_answers_never_serves_anybody(up: Up) ->
     assert again["pid"] != first["pid"]
     assert again["last_exit"]["cause"] == "sleep_mode"
     assert "before it slept and answers" in again["last_exit"]["detail"]
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_nobody_waits_for_any_more_is_cancelled(up: Up) -> None:
+    waiting = asyncio.create_task(ask(up, "slow", 3))
+    await asyncio.to_thread(eventually, lambda: states(up, "slow") == ["starting"], "it starts")
+    (engine,) = (one["pid"] for one in up.instances().values() if one["deployment"] == "slow")
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await asyncio.to_thread(eventually, lambda: states(up, "slow") == [], "its start is cancelled")
+    assert not psutil.pid_exists(engine)
+    told = [event["message"] for event in up.look("events") if event["subject"] == "slow"]
+    assert [message.partition(":")[0] for message in told if "->" in message] == ["0 -> 1", "1 -> 0"], told
 
 
 @pytest.mark.asyncio

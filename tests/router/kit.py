@@ -349,6 +349,7 @@ class Rig:
         self.ejected_log: list[str] = []
         self.ejected_by: list[str] = []
         self.released_log: list[str] = []
+        self.misses = 0
         self.restored_log: list[str] = []
         loop = asyncio.get_running_loop()
         self.dispatcher = Dispatcher(
@@ -379,6 +380,9 @@ class Rig:
 
     def doubted(self, account: Account, told: Callable[[str], None]) -> None:
         self.health.ask_about(account, told)
+
+    def missed(self) -> None:
+        self.misses += 1
 
     def released(self, account: Account) -> None:
         self.released_log.append(account.incarnation)

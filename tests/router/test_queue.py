@@ -70,6 +70,25 @@ async def test_a_request_is_held_until_its_first_instance_is_there(router: Rig) 
     assert (await client.answer()).status == 200
 
 
+async def test_that_nobody_is_there_to_serve_is_told_with_the_first_request(router: Rig) -> None:
+    """Central need not wait for the next report to hear that somebody waits."""
+    gate = asyncio.Event()
+    router.serve(deployments=(deployment("chat", wanted=0),))
+    clients = [await router.client() for _ in range(3)]
+    for client in clients:
+        client.post(CHAT)
+    await until(lambda: len(router.lane().line) == 3)
+    assert router.misses == 1
+    engine = await router.engine(*(waits(gate, says({})) for _ in range(3)))
+    router.serve(instance(engine, max_concurrency=1))
+    late = await router.client()
+    late.post(CHAT)
+    await until(lambda: len(router.lane().line) == 3)
+    assert router.misses == 1, "those who wait for room are no news"
+    gate.set()
+    assert {(await client.answer()).status for client in (*clients, late)} == {200}
+
+
 async def test_a_client_that_leaves_the_line_leaves_no_trace(router: Rig) -> None:
     router.serve(deployments=(deployment("chat", wanted=0),))
     clients = [await router.client() for _ in range(3)]
