@@ -8,7 +8,7 @@ from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectRea
 from supervisord_cp.router.exchange import Exchange, request_head
 from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody
 from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, RequestHead
-from supervisord_cp.router.http1.recurring import RecurringHeads
+from supervisord_cp.router.http1.recurring import HeadReader, RecurringHeads
 from supervisord_cp.router.limits import Limits
 from supervisord_cp.router.socket_exchange import SocketExchange
 
@@ -83,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
     ) -> None:
         self._core = core
         self._limits = limits
-        self._heads = heads
+        self._heads: HeadReader[RequestHead, int] = HeadReader(heads)
         self._connections = connections
         self._clock = clock
         self._peer = ""

@@ -13,7 +13,7 @@ _ERROR_EVENT: Final = re.compile(rb'(?:[0-9A-Fa-f]+\r\n)?data: ?\{"error"')
 
 def begins_with_error(data: bytes) -> bool:
     """Whether an event stream begins with an error (with its chunked framing or without)."""
-    return _ERROR_EVENT.match(data) is not None
+    return not data.startswith(b"{") and _ERROR_EVENT.match(data) is not None
 
 
 class Held:

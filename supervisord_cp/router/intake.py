@@ -3,7 +3,8 @@
 import re
 from typing import TYPE_CHECKING, Final
 
-from supervisord_cp.core.routing.classify import Asked, read_body, read_query
+from supervisord_cp.core.routing.asked import Asked
+from supervisord_cp.core.routing.classify import read_body, read_query
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.paths import allowed, forwarded
 from supervisord_cp.core.routing.prefix_keys import prefix_keys

@@ -9,7 +9,7 @@ from supervisord_cp.router.endpoint import Endpoint
 from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
 from supervisord_cp.router.http1.fields import BadHead
 from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, ResponseHead
-from supervisord_cp.router.http1.recurring import RecurringHeads
+from supervisord_cp.router.http1.recurring import HeadReader, RecurringHeads
 
 STALE_WITHIN_S: Final = 1.0
 _NO_BODY: Final = frozenset({204, 304})
@@ -105,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         self.incarnation = incarnation
         self.endpoint = endpoint
-        self._heads = heads
+        self._heads: HeadReader[ResponseHead, int | None] = HeadReader(heads)
         self.idle_since = 0.0
         self._idle = idle
         self._gone = gone

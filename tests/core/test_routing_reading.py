@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisord_cp.core.routing.classify import Asked, read_body, read_query
+from supervisord_cp.core.routing.asked import Asked
+from supervisord_cp.core.routing.classify import read_body, read_query
 from supervisord_cp.core.routing.continuity import missing_parts, with_carried
 from supervisord_cp.core.routing.estimate import WorkEstimate
 from supervisord_cp.core.routing.paths import allowed, forwarded, normal_path, tricky

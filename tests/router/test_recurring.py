@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from supervisord_cp.core.routing.rejection import Rejected
 from supervisord_cp.router.http1.fields import BadHead
 from supervisord_cp.router.http1.head import RequestHead, ResponseHead, parse_request, parse_response
-from supervisord_cp.router.http1.recurring import MOST_BYTES, MOST_KNOWN, RecurringHeads
+from supervisord_cp.router.http1.recurring import MOST_BYTES, MOST_KNOWN, HeadReader, RecurringHeads
 
 LINES = st.lists(
     st.sampled_from(
@@ -45,7 +45,10 @@ def told(head: RequestHead | ResponseHead) -> list[Any]:
 
 @given(st.lists(LINES, min_size=2, max_size=12))
 def test_a_head_is_read_the_same_whatever_was_read_before(sections: list[list[bytes]]) -> None:
-    requests, responses = RecurringHeads(parse_request), RecurringHeads(parse_response)
+    requests, responses = (
+        HeadReader(RecurringHeads(parse_request)),
+        HeadReader(RecurringHeads(parse_response)),
+    )
     for lines in sections:
         fields = b"".join(line + b"\r\n" for line in lines)
         request = b"POST /v1/x HTTP/1.1\r\nhost: t\r\n" + fields
@@ -73,7 +76,7 @@ def request(length: int, name: str = "x") -> bytes:
 
 
 def test_heads_that_differ_in_the_length_are_read_once() -> None:
-    heads = RecurringHeads(parse_request)
+    heads = HeadReader(RecurringHeads(parse_request))
     (first, one), (second, other) = heads.read(request(5)), heads.read(request(6))
     assert first is second
     assert (one, other) == (5, 6)
@@ -81,10 +84,17 @@ def test_heads_that_differ_in_the_length_are_read_once() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    heads = RecurringHeads(parse_request)
+    known = RecurringHeads(parse_request)
+    heads = HeadReader(known)
     first, _ = heads.read(request(1))
+    assert HeadReader(known).read(request(1))[0] is first
     for number in range(MOST_KNOWN):
         heads.read(request(1, f"name-{number}"))
     assert heads.read(request(1))[0] is not first
     long = "x" * MOST_BYTES
     assert heads.read(request(1, long))[0] is not heads.read(request(1, long))[0]
+    other = [heads.read(b"GET /%d HTTP/1.1\r\nhost: t" % number)[0] for number in range(2)]
+    assert [heads.read(b"GET /%d HTTP/1.1\r\nhost: t" % number)[0] for number in range(2)] == other
+    for number in range(MOST_KNOWN):
+        heads.read(b"GET /n%d HTTP/1.1\r\nhost: t" % number)
+    assert heads.read(b"GET /0 HTTP/1.1\r\nhost: t")[0] is not other[0]

@@ -1,11 +1,12 @@
 """What a request asks for: the few fields of its body that a decision needs."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
 
+from supervisord_cp.core.routing.asked import MOST_CHOICES, AnyBody, Asked
 from supervisord_cp.core.routing.rejection import Rejected, RejectReason
 
 _BOUNDARY: Final = re.compile(rb'(?i)(?:^|;)\s*boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))')
@@ -14,50 +15,12 @@ _PART_NAME: Final = re.compile(
 )
 _MOST_PARTS: Final = 64
 _MOST_NAME: Final = 512
-_MOST_CHOICES: Final = 1024
 _JSON: Final = b"application/json"
-
-
-class _AnyBody(msgspec.Struct, gc=False):
-    """Any type passes: what is wrong with a value is the engine's to say, in its own words."""
-
-    model: Any = None
-    stream: Any = None
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
-    n: Any = None
-    user: Any = None
-    previous_response_id: Any = None
-
-
-Tokens = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class Asked(
-    msgspec.Struct, frozen=True, gc=False, rename={"choices": "n", "previous": "previous_response_id"}
-):
-    """The answer: empty where nothing is said. Decoded from the body as it is, when all types are right."""
-
-    model: str = ""
-    stream: bool = False
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
-    max_output_tokens: Tokens | None = None
-    choices: Annotated[int, msgspec.Meta(gt=0, le=_MOST_CHOICES)] = 1
-    user: str = ""
-    previous: str = ""
-    """The stored response that this one continues."""
-
-    @property
-    def limit(self) -> int | None:
-        """Tokens that the answer may have, by whichever name."""
-        return self.max_completion_tokens or self.max_tokens or self.max_output_tokens
 
 
 _NOTHING: Final = Asked()
 _decoder: Final = msgspec.json.Decoder(Asked)
-_any_decoder: Final = msgspec.json.Decoder(_AnyBody)
+_any_decoder: Final = msgspec.json.Decoder(AnyBody)
 
 
 def read_body(content_type: bytes, body: bytes | bytearray) -> Asked:
@@ -104,7 +67,7 @@ def _read_json(body: bytes | bytearray, *, strict: bool) -> Asked:
         model=found.model if isinstance(found.model, str) else "",
         stream=found.stream is True,
         max_tokens=limit if type(limit) is int and limit >= 0 else None,
-        choices=found.n if type(found.n) is int and 0 < found.n <= _MOST_CHOICES else 1,
+        choices=found.n if type(found.n) is int and 0 < found.n <= MOST_CHOICES else 1,
         user=found.user if isinstance(found.user, str) else "",
         previous=found.previous_response_id if isinstance(found.previous_response_id, str) else "",
     )

@@ -34,6 +34,9 @@ class Tail:
         text = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         at = len(text)
         while (at := text.rfind(b'"usage"', 0, at)) >= 0:
+            end = text.find(b"}", at)
+            if text.startswith(b":{", at + 7) and text.find(b"{", at + 9, end) < 0 < end:  # as a rule
+                return read_usage(text[at + 8 : end + 1])
             found = _USAGE.match(text, at)
             if found is not None:
                 return read_usage(found[1])

@@ -5,7 +5,7 @@ engine sends in that and, once a second, in the date. So heads are remembered wi
 """
 
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 MOST_KNOWN: Final = 512
 MOST_BYTES: Final = 4096
@@ -20,6 +20,17 @@ Head = TypeVar("Head")
 Length = TypeVar("Length")
 
 
+class Known(Generic[Head]):
+    """A head that has been read, and what stands before and behind the length of its body."""
+
+    __slots__ = ("before", "behind", "head")
+
+    def __init__(self, head: Head, before: bytes, behind: bytes) -> None:
+        self.head: Final = head
+        self.before: Final = before
+        self.behind: Final = behind
+
+
 class RecurringHeads(Generic[Head, Length]):
     """Reads heads with `parse`; those with the same text have the same object, so nobody may change it.
 
@@ -28,8 +39,40 @@ class RecurringHeads(Generic[Head, Length]):
     """
 
     def __init__(self, parse: Callable[[bytes], tuple[Head, Length]]) -> None:
-        self._parse: Final = parse
-        self._known: Final[dict[bytes, tuple[Head, Length]]] = {}
+        self.parse: Final = parse
+        self._whole: Final[dict[bytes, tuple[Head, Length]]] = {}
+        self._known: Final[dict[bytes, Known[Head]]] = {}
+
+    def read_whole(self, block: bytes) -> tuple[Head, Length]:
+        """One without such a length."""
+        found = self._whole.get(block)
+        if found is None:
+            found = self.parse(block + b"\r\n")
+            if len(block) <= MOST_BYTES:
+                _make_room(self._whole)
+                self._whole[block] = found
+        return found
+
+    def find(self, before: bytes, behind: bytes, block: bytes) -> Known[Head]:
+        """One with such a length, which is in `block` between the other two."""
+        text = before + _HERE + behind
+        known = self._known.get(text)
+        if known is None:
+            known = Known(self.parse(block + b"\r\n")[0], before, behind)
+            if len(text) <= MOST_BYTES:
+                _make_room(self._known)
+                self._known[text] = known
+        return known
+
+
+class HeadReader(Generic[Head, Length]):
+    """Reads the heads of one connection, most of which are as the one before."""
+
+    __slots__ = ("_heads", "_last")
+
+    def __init__(self, heads: RecurringHeads[Head, Length]) -> None:
+        self._heads: Final = heads
+        self._last: Known[Head] | None = None
 
     def read(self, block: bytes) -> tuple[Head, Length | int]:
         """A head, without the CRLF of its last field, and the length of its body.
@@ -41,20 +84,19 @@ class RecurringHeads(Generic[Head, Length]):
         if not name:
             before, name, after = block.partition(_SPELLINGS[1])
             if not name:
-                return self._known.get(block) or self._learn(block, block)
+                return self._heads.read_whole(block)
         digits, _, behind = after.partition(b"\r\n")
         if not digits.isdigit() or len(digits) > _MOST_DIGITS:
-            return self._parse(block + b"\r\n")
-        text = before + _HERE + behind
-        known = self._known.get(text)
-        if known is None:
-            return self._learn(text, block)
-        return known[0], int(digits)
+            return self._heads.parse(block + b"\r\n")
+        known = self._last
+        if known is None or known.before != before or known.behind != behind:
+            known = self._heads.find(before, behind, block)
+            if len(block) <= MOST_BYTES:
+                self._last = known
+        return known.head, int(digits)
 
-    def _learn(self, text: bytes, block: bytes) -> tuple[Head, Length]:
-        read = self._parse(block + b"\r\n")
-        if len(text) <= MOST_BYTES:
-            if len(self._known) >= MOST_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[text] = read
-        return read
+
+def _make_room(known: dict[bytes, Any]) -> None:
+    """For one more."""
+    if len(known) >= MOST_KNOWN:
+        del known[next(iter(known))]
