@@ -5,6 +5,7 @@ from typing import Any
 
 from supervisord_cp.central import ejections, fleet
 from supervisord_cp.central.controller import Controller
+from supervisord_cp.central.gated import gated, why_not_ready
 from supervisord_cp.central.scale_view import configured
 from supervisord_cp.model.assignment import Assignment, BadRevision
 from supervisord_cp.model.base import DeploymentName, DeviceId
@@ -184,6 +185,7 @@ def deployments(controller: Controller, observed: list[Json] | None = None) -> l
                 "ready": sum(i["ready"] for i in mine if not i["static"]),
                 "static_ready": sum(i["ready"] for i in mine if i["static"]),
                 "starting": sum(i["state"] in (InstanceState.STARTING, InstanceState.GATED) for i in own),
+                "gated": gated(own),
                 "draining": sum(i["state"] is InstanceState.DRAINING for i in own),
                 "sleeping": sum(i["state"] is InstanceState.SLEEPING for i in own),
                 "min": configured(config) if scale is None else scale.min,
@@ -370,10 +372,7 @@ def _problems(
         yield render(Reason(code=ReasonCode.SETTLING))
     for item in all_deployments:
         if item["ready"] + item["static_ready"] < item["wanted"]:
-            why = (
-                item["cannot_place"][0]["message"] if item["cannot_place"] else f"{item['starting']} starting"
-            )
-            yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why})"
+            yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why_not_ready(item)})"
     for item in all_instances:
         if item["state"] in (InstanceState.CRASHED, InstanceState.BACKOFF, InstanceState.DEGRADED) or (
             item["ejected"] or (item["static"] and not item["ready"])

@@ -119,6 +119,11 @@ def deployment_state(item: Json) -> str:
 def _deployment_row(item: Json) -> tuple[str, ...]:
     reasons = Counter(str(one.get("message")) for one in item.get("cannot_place") or ())
     why = [f"cannot place{f' {n}' if n > 1 else ''}: {reason}" for reason, n in reasons.items()]
+    why += [
+        f"{len(one.get('instances') or ())} not started: {one['message']}"
+        for one in item.get("gated") or ()
+        if one.get("message")
+    ]
     why += [str(item[key]) for key in ("message", "progress") if item.get(key)]
     return (
         str(item["name"]),

@@ -106,7 +106,7 @@ def _deployments(state: Json) -> Table:
         ready = one["ready"] + one["static_ready"]
         figures = one.get("figures") or {}
         style = "green" if ready >= one["wanted"] else "blue" if one["starting"] else "red"
-        why = "; ".join([one["message"], *(one.get("cannot_place") or [])])
+        why = "; ".join([one["message"], *(one.get("cannot_place") or []), *(one.get("gated") or [])])
         table.add_row(
             name,
             Text(str(ready), style=style),

@@ -165,7 +165,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.AWAITING_MEMORY: "waiting for {needed} of GPU memory, {free} free; held by {holders}",
     ReasonCode.AWAITING_PORT: "waiting for a free port in {ports}",
     ReasonCode.AWAITING_DEVICE: "waiting for {device}",
-    ReasonCode.AWAITING_START_SLOT: "waiting: {limit} starts at a time on this node",
+    ReasonCode.AWAITING_START_SLOT: "waiting for its turn: this node starts {limit} at a time",
     ReasonCode.AWAITING_LEFTOVERS: "ending what an earlier life left behind: {pids}",
     ReasonCode.REFUSED_BY_POLICY: "the node's own policy refuses this launch: {what}",
     ReasonCode.EXECUTABLE_MISSING: "{executable} cannot be run: {error}",

@@ -7,6 +7,7 @@ from supervisord_cp.central.operations import NotFound, NotPossible, Operations
 from supervisord_cp.central.views import deployments, instances, nodes, status
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.launch import RunState
+from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.signal import NamedResult, SignalState, measured
 from tests.central.fleet import World, deployment
 
@@ -415,3 +416,21 @@ def test_a_restarted_central_waits_for_routers_to_come_back_before_it_ends_a_dra
     router.leases = {}
     world.run(3.0, router)
     assert sorted(agent.instances) == ["chat-0"]
+
+
+def test_what_a_gated_replica_waits_for_is_told_with_its_deployment() -> None:
+    world = World(deployment(replicas=3))
+    agent = world.agent(slots=3)
+    agent.starts_become = InstanceState.STARTING
+    world.run(30.0)
+    turn = Reason(code=ReasonCode.AWAITING_START_SLOT, params={"limit": 1})
+    for name in ("chat-1", "chat-2"):
+        waiting = replace(agent.instances[name], state=InstanceState.GATED, reason=turn)
+        agent.instances[name] = waiting
+    agent.report()
+    words = "waiting for its turn: this node starts 1 at a time"
+    (shown,) = deployments(world.controller)
+    assert shown["gated"] == [
+        {"reason": "awaiting_start_slot", "message": words, "instances": ["chat-1", "chat-2"]}
+    ]
+    assert f"chat: 0 of 3 ready (2 not started: {words}; 1 starting)" in status(world.controller)["problems"]

@@ -119,7 +119,7 @@ async def test_instances_have_the_promised_fields(world: World) -> None:
 async def test_deployments_and_nodes_have_the_promised_fields(world: World) -> None:
     promised = set(
         "name served_name revision progress wanted ready starting draining min max scaler reason "
-        "cannot_place".split()
+        "cannot_place gated".split()
     )
     async with serving(world) as served:
         async with served.session.get("/api/v1/deployments") as answer:

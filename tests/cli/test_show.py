@@ -122,6 +122,16 @@ def test_deployments_tell_what_cannot_be_placed(run: Run, central: StubCentral) 
     assert rows(run("deployments").stdout)[1][-1] == "cannot place: no free device; fixed at 2"
 
 
+def test_deployments_tell_what_replicas_wait_for(run: Run, central: StubCentral) -> None:
+    waits = {
+        "reason": "awaiting_port",
+        "message": "waiting for a free port",
+        "instances": ["chat-1", "chat-2"],
+    }
+    central.says("deployments", [CHAT | {"gated": [waits]}])
+    assert rows(run("deployments").stdout)[1][-1] == "2 not started: waiting for a free port; fixed at 2"
+
+
 @pytest.mark.parametrize(
     ("item", "state"),
     [

@@ -53,7 +53,7 @@ def card(used: float | None, total: float | None = 80.0, health: GpuHealth = Gpu
         (ask(known=("GPU-2",)), "waiting for GPU-1, which this node does not have"),
         (ask(known=None), "waiting for GPU-1: the GPU driver does not answer"),
         (ask(gpu=card(0.0, health=GpuHealth.LOST)), "waiting for GPU-1, which is lost"),
-        (ask(loading=1), "waiting: 1 starts at a time on this node"),
+        (ask(loading=1), "waiting for its turn: this node starts 1 at a time"),
         (ask(loading=1, max_loading=2), ""),
         (ask(gpu=card(8.0)), ""),
         (

@@ -61,6 +61,7 @@ def page_state(controller: Controller) -> Json:
             item["name"]: _chosen(item, _DEPLOYMENT)
             | {
                 "cannot_place": [why["message"] for why in item["cannot_place"]],
+                "gated": [why["message"] for why in item["gated"] if why["message"]],
                 "figures": figures.get(item["name"], {}),
             }
             for item in status["deployments"]

@@ -149,7 +149,7 @@ function deploymentRow(name, [one, mayAct]) {
     one.held && "held", one.progress && `rolling out: ${one.progress}`,
   ].filter(Boolean).join(", ");
   const range = one.min === one.max ? one.scaler : `${one.scaler}, ${one.min} to ${one.max}`;
-  const why = [one.message, ...(one.cannot_place ?? [])].filter(Boolean).join("; ");
+  const why = [one.message, ...(one.cannot_place ?? []), ...(one.gated ?? [])].filter(Boolean).join("; ");
   return make("tr", {},
     cell("Name", [make("strong", {}, name), make("small", { class: "mono" }, one.served_name)]),
     cell("Replicas", [pill(`${ready} of ${one.wanted}`, tone), make("small", {}, more || range)]),
