@@ -28,6 +28,9 @@ _GPU_FIGURES: Final[tuple[tuple[MetricSpec, Callable[[Gpu], float | None]], ...]
     (catalog.GPU_ECC, lambda gpu: gpu.signs.ecc_uncorrected),
 )
 
+_KINDS: Final = (("engine", True), ("stranger", False))
+"""Who holds memory of a GPU, and whether that is an instance of ours."""
+
 
 class FleetCollector(Collector):
     """Reads what is the case when it is asked."""
@@ -47,6 +50,7 @@ class FleetCollector(Collector):
         yield from self._instances()
         yield from self._nodes()
         yield from self._gpus()
+        yield from self._gpu_processes()
         refused = catalog.AUTH_FAILURES.counter()
         refused.add_metric([], self.refused)
         failures = catalog.QUERY_FAILURES.counter()
@@ -150,6 +154,20 @@ class FleetCollector(Collector):
                 for one in GpuUse:
                     use.add_metric([view.name, index, device, one], one is used)
         yield from (*(family for family, _ in figures), health, slowed, xids, use)
+
+    def _gpu_processes(self) -> Iterator[Metric]:
+        processes, memory = catalog.GPU_PROCESSES.gauge(), catalog.GPU_PROCESS_MEMORY.gauge()
+        for view in self._c.nodes.values():
+            for gpu in view.gpus:
+                if gpu.memory_used is None:
+                    continue  # not read, and so nobody knows who holds it
+                for kind, ours in _KINDS:
+                    labels = [view.name, str(gpu.index), gpu.uuid, kind]
+                    held = [holder.bytes for holder in gpu.holders if bool(holder.instance) is ours]
+                    processes.add_metric(labels, len(held))
+                    if all(held):
+                        memory.add_metric(labels, sum(held))
+        yield from (processes, memory)
 
     def _uses(self, view: fleet.NodeView) -> Iterator[tuple[DeviceId, str, GpuUse]]:
         for gpu in view.gpus:

@@ -68,6 +68,19 @@ GPU_UTILIZATION: Final = gauge(
 )
 GPU_TEMPERATURE: Final = gauge("gpu_temperature_celsius", "Temperature of a GPU.", *_GPU, unit="celsius")
 GPU_POWER: Final = gauge("gpu_power_watts", "Power that a GPU draws.", *_GPU, unit="watts")
+GPU_PROCESSES: Final = gauge(
+    "gpu_processes",
+    "Processes that hold memory of a GPU, by whether they are ours: engine, stranger.",
+    *_GPU,
+    "kind",
+)
+GPU_PROCESS_MEMORY: Final = gauge(
+    "gpu_process_memory_bytes",
+    "What these hold; left out where the driver does not tell.",
+    *_GPU,
+    "kind",
+    unit="bytes",
+)
 GPU_HEALTH: Final = gauge("gpu_health", "1 for the state that a GPU is in, 0 for the others.", *_GPU, "state")
 GPU_USE: Final = gauge(
     "gpu_use",
@@ -117,6 +130,8 @@ CENTRAL: Final[tuple[MetricSpec, ...]] = (
     GPU_UTILIZATION,
     GPU_TEMPERATURE,
     GPU_POWER,
+    GPU_PROCESSES,
+    GPU_PROCESS_MEMORY,
     GPU_HEALTH,
     GPU_USE,
     GPU_SLOWED,

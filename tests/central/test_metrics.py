@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisord_cp.agent.metrics import AgentCollector
 from supervisord_cp.agent.metrics import page as agent_page
 from supervisord_cp.central.metrics import Metrics
+from supervisord_cp.model.base import DeviceId, InstanceId
+from supervisord_cp.model.gpu import Gpu, Holder
 from supervisord_cp.model.instance import ExitCause, LastExit
 from supervisord_cp.obs.catalog import AGENT, CENTRAL, ROUTER
 from supervisord_cp.obs.reference import reference
@@ -74,6 +76,44 @@ async def test_restarts_are_counted_by_cause_from_zero_on() -> None:
     agent.instances["chat-0"] = replace(agent.instances["chat-0"], restarts=1, last_exit=crashed)
     world.run()
     assert zero + "1.0" in (await metrics.page({})).decode()
+
+
+@pytest.mark.asyncio
+async def test_processes_on_a_gpu_are_counted_with_what_they_hold() -> None:
+    def holder(pid: int, size: int, instance: str = "") -> Holder:
+        return Holder(pid=pid, owner="x", command="y", bytes=size, instance=InstanceId(instance))
+
+    gpus = (
+        Gpu(uuid=DeviceId("A"), index=0, memory_used=9, holders=(holder(1, 4, "chat-0"), holder(2, 5))),
+        Gpu(uuid=DeviceId("B"), index=1, memory_used=9, holders=(holder(3, 0), holder(4, 5))),
+        Gpu(uuid=DeviceId("C"), index=2, memory_used=0),
+        Gpu(uuid=DeviceId("D"), index=3),
+    )
+    world = World()
+    world.agent()
+    world.run()
+    ((name, view),) = world.controller.nodes.items()
+    world.controller.nodes[name] = replace(view, gpus=gpus)
+    page = (await Metrics(world.controller).page({})).decode()
+    found = {
+        (family.name.removeprefix("supervisord_cp_gpu_"), one.labels["uuid"], one.labels["kind"]): one.value
+        for family in text_string_to_metric_families(page)
+        if family.name.startswith("supervisord_cp_gpu_process")
+        for one in family.samples
+    }
+    assert found == {
+        ("processes", "A", "engine"): 1,
+        ("processes", "A", "stranger"): 1,
+        ("process_memory_bytes", "A", "engine"): 4,
+        ("process_memory_bytes", "A", "stranger"): 5,
+        ("processes", "B", "engine"): 0,
+        ("processes", "B", "stranger"): 2,
+        ("process_memory_bytes", "B", "engine"): 0,
+        ("processes", "C", "engine"): 0,
+        ("processes", "C", "stranger"): 0,
+        ("process_memory_bytes", "C", "engine"): 0,
+        ("process_memory_bytes", "C", "stranger"): 0,
+    }, "what is not known is left out"
 
 
 class SlowRouter:

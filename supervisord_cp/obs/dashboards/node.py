@@ -50,7 +50,7 @@ _FIGURES: Final = Row(
     panels=(
         Panel(
             title="Memory in use",
-            description="By anybody, ours or not: `supervisord-cp gpus` shows the holders.",
+            description="By anybody, ours or not.",
             unit="percentunit",
             high=1,
             queries=(
@@ -94,6 +94,34 @@ _FIGURES: Final = Row(
             queries=(
                 Query(expr=total(of(c.GPU_XIDS, NODE), "node", "gpu", "xid"), legend=_GPU + " Xid {{xid}}"),
                 Query(expr=total(of(c.GPU_ECC, NODE), "node", "gpu"), legend=_GPU + " uncorrected"),
+            ),
+        ),
+    ),
+)
+_PROCESSES: Final = Row(
+    title="Who holds GPU memory",
+    panels=(
+        Panel(
+            title="Processes by GPU",
+            description="Of our engines, and of strangers, which we never end: `supervisord-cp gpus` "
+            "names them.",
+            width=12,
+            queries=(
+                Query(
+                    expr=total(of(c.GPU_PROCESSES, NODE), "node", "gpu", "kind"), legend=_GPU + " {{kind}}"
+                ),
+            ),
+        ),
+        Panel(
+            title="Their memory",
+            description="What an engine holds after it ended, or a stranger, is missing at the next start.",
+            unit="bytes",
+            width=12,
+            queries=(
+                Query(
+                    expr=total(of(c.GPU_PROCESS_MEMORY, NODE), "node", "gpu", "kind"),
+                    legend=_GPU + " {{kind}}",
+                ),
             ),
         ),
     ),
@@ -155,5 +183,5 @@ NODE_BOARD: Final = Dashboard(
     title="vLLM nodes and GPUs",
     description="Is the hardware well, and who uses it?",
     variables=(Variable(name="node", metric=c.REPORT_AGE.full_name, label="node"),),
-    rows=(_STATES, _FIGURES, _HOST),
+    rows=(_STATES, _FIGURES, _PROCESSES, _HOST),
 )
