@@ -38,7 +38,7 @@ async def test_a_limit_is_told_with_what_there_would_be_without_it() -> None:
         "reason": "fixed",
         "message": "fixed at 5",
     }
-    assert [limit["message"] for limit in told["limits"]] == ["lowered to the maximum of 3"]
+    assert [limit["message"] for limit in told["limits"]] == ["lowered to the maximum of 3: fixed asks for 5"]
     assert told["otherwise"][0]["if"] == "without the maximum of 3"
     assert (told["otherwise"][0]["then"], told["otherwise"][0]["because"]) == (5, "fixed at 5")
     assert told["events"]

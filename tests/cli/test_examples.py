@@ -23,6 +23,7 @@ from tests.cli.test_explained import TOLD
 from tests.shape.sources import ROOT
 
 GIB = 2**30
+LOWERED = "lowered to the maximum of 8: hpa asks for 12"
 
 
 def example(document: str, command: str) -> str:
@@ -75,7 +76,7 @@ def test_explain_deployment(run: Run, central: StubCentral) -> None:
     rate = {"name": "prompt_tokens_per_s", "value": 9400.0, "age_s": 0.3, "window_s": 10.0}
     told = TOLD | {
         "deployment": TOLD["deployment"] | {"cannot_place": []},
-        "decision": TOLD["decision"] | {"at": 1_769_868_311.0, "message": "lowered to the maximum of 8"},
+        "decision": TOLD["decision"] | {"at": 1_769_868_311.0, "message": LOWERED},
         "inputs": [
             TOLD["inputs"][0] | {"value": 41.0, "age_s": 0.3},
             TOLD["inputs"][0] | rate,
@@ -84,7 +85,7 @@ def test_explain_deployment(run: Run, central: StubCentral) -> None:
             TOLD["proposals"][0]
             | {"replicas": 12.0, "message": "prompt_tokens_per_s is 9400, its target 800"}
         ],
-        "limits": [TOLD["limits"][0] | {"before": 12}],
+        "limits": [TOLD["limits"][0] | {"before": 12, "message": LOWERED}],
         "otherwise": [
             TOLD["otherwise"][0] | {"then": 12, "because": "prompt_tokens_per_s is 9400, its target 800"}
         ],

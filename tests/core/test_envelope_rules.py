@@ -115,6 +115,7 @@ def test_with_a_minimum_there_is_no_zero() -> None:
         view(low=1, wanted=1, ready=1, signals=IDLE), proposal(0), history=settled(idle_since_s=0.0)
     )
     assert (made.wanted, codes(made)) == (1, [ReasonCode.BOUND_MIN])
+    assert render(made.reason).startswith("raised to the minimum of 1: ")
 
 
 # Waking
@@ -491,3 +492,10 @@ def test_prefill_capacity_follows_slowly() -> None:
     seen = view(wanted=2, ready=2, signals=signals)
     after = decide(seen, [proposal(2)], LIMITS, past)[1].taken_in
     assert after == pytest.approx(1000 + (1 - math.exp(-1)) * 1000)
+
+
+def test_a_bound_says_whose_number_it_changed() -> None:
+    asked = decided(view(high=3, wanted=2, ready=2, signals=BUSY), proposal(9))
+    assert render(asked.limits[0].reason) == f"lowered to the maximum of 3: {proposal(9).policy} asks for 9"
+    found = decided(view(high=3, wanted=5, ready=5, signals=BUSY), proposal(9))
+    assert render(found.reason) == "lowered to the maximum of 3: there were 5"

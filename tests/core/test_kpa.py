@@ -415,6 +415,7 @@ def test_waiting_for_zero_is_told() -> None:
     memory = replace(memory, window=put(Window(), int(START), 0.0, 60))
     made, _ = kpa(view(low=0, wanted=1, ready=1, signals=concurrency(0.0)), TEN, memory)
     assert (made.replicas, made.reason.code) == (1, ReasonCode.ZERO_GRACE)
+    assert render(made.reason) == "no traffic; zero replicas in 90 s if none comes"
     made, _ = kpa(view(low=0, wanted=0, signals=concurrency(0.0)), TEN, memory)
     assert (made.replicas, made.reason.code) == (0, ReasonCode.STABLE_WINDOW)
 
@@ -450,3 +451,12 @@ def test_its_memory_survives_being_stored() -> None:
 def test_parameters_are_checked(params: dict) -> None:
     with pytest.raises(UsageError, match="kpa"):
         scaler("kpa", **params)
+
+
+def test_a_young_window_is_as_long_as_it_was_watched_and_a_minimum_says_nothing_of_zero() -> None:
+    memory, made = KpaMemory(), None
+    for second in range(10):
+        seen = view(low=1, wanted=1, ready=1, signals=concurrency(0.0), now_s=START + second)
+        made, memory = kpa(seen, TEN, memory)
+    assert made is not None
+    assert render(made.reason) == "concurrency is 0.0 over 10 s, 10.0 per replica"

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 from msgspec.structs import replace
 
-from supervisord_cp.builtin.scalers.kpa_window import Window, average, bridged, put
+from supervisord_cp.builtin.scalers.kpa_window import Window, age, average, bridged, put
 from supervisord_cp.policy import (
     PolicyKind,
     Reason,
@@ -107,18 +107,18 @@ def kpa(view: ScaleView, params: KpaParams, memory: KpaMemory) -> tuple[ScalePro
     desired, memory = scale(stable, panic or 0.0, target, view.ready, now, params, memory)
     replicas, memory = to_zero(desired, view, params, memory)
     panicking = memory.panic_since_s is not None
-    code = ReasonCode.PANIC_WINDOW if panicking else ReasonCode.STABLE_WINDOW
-    if desired == 0 and replicas > 0:
-        code = ReasonCode.ZERO_GRACE
+    window_s = params.panic_window_s if panicking else params.stable_window_s
     reason = Reason(
-        code=code,
+        code=ReasonCode.PANIC_WINDOW if panicking else ReasonCode.STABLE_WINDOW,
         params={
             "signal": str(name),
             "value": round(panic or 0.0 if panicking else stable, 3),
-            "window": params.panic_window_s if panicking else params.stable_window_s,
+            "window": round(min(window_s, BUCKET_S * age(window, bucket, size))),
             "target": round(target, 3),
         },
     )
+    if desired == 0 and replicas > 0 and params.scale_to_zero and view.bounds.min == 0:
+        reason = Reason(code=ReasonCode.ZERO_GRACE, params={"left": round(_zero_in(now, params, memory))})
     return ScaleProposal(policy="kpa", replicas=float(replicas), reason=reason), memory
 
 
@@ -212,6 +212,16 @@ def to_zero(desired: int, view: ScaleView, params: KpaParams, memory: KpaMemory)
         case Activity.INACTIVE:
             gone = now - since >= params.scale_to_zero_grace_s
             return (0 if gone else view.current), memory
+
+
+def _zero_in(now: float, params: KpaParams, memory: KpaMemory) -> float:
+    """Seconds until zero is proposed when nothing comes any more."""
+    lasts = {
+        Activity.ACTIVATING: params.progress_deadline_s + ACTIVATION_BUFFER_S,
+        Activity.ACTIVE: params.stable_window_s + params.scale_to_zero_grace_s,
+        Activity.INACTIVE: params.scale_to_zero_grace_s,
+    }
+    return max(0.0, memory.activity_since_s + lasts[memory.activity] - now)
 
 
 def _turned(memory: KpaMemory, activity: Activity, now: float) -> KpaMemory:

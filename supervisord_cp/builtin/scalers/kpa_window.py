@@ -71,6 +71,11 @@ def average(window: Window, bucket: int, size: int) -> float | None:
     return math.floor(total / min(elapsed, size - behind) * scale) / scale
 
 
+def age(window: Window, bucket: int, size: int) -> int:
+    """Buckets up to `bucket` since the first that counts."""
+    return max(bucket, window.buckets[-1][0]) - _first(window, size) + 1
+
+
 def _first(window: Window, size: int) -> int:
     """The first bucket since silence of `size` buckets, which a narrow window sees more often."""
     first = window.buckets[-1][0]

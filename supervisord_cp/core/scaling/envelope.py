@@ -102,7 +102,7 @@ def _given(view: ScaleView, proposals: Sequence[ScaleProposal]) -> _Course:
         course = _held(view, proposals)
     else:
         course = _Course(whole_replicas(best.replicas or 0.0), best.reason)
-    _bound(course, _bounds(view, proposals))
+    _bound(course, _bounds(view, proposals), best)
     return course
 
 
@@ -116,7 +116,7 @@ def _automatic(
     """A number that measurements ask for, as far as windows, rates and checks let it."""
     current, bounds = view.current, _bounds(view, proposals)
     course = _Course(current)
-    _bound(course, bounds)
+    _bound(course, bounds, None)
     if course.limits:  # outside of its bounds measurements are not asked
         return course, history
     best = _largest(proposals)
@@ -128,7 +128,7 @@ def _automatic(
         desired = current
     else:
         course = _Course(whole_replicas(best.replicas or 0.0), best.reason)
-        _bound(course, bounds)
+        _bound(course, bounds, best)
         desired = course.replicas
         _stabilize(course, view, behavior, history)
         _await_pending(course, view, history)
@@ -189,13 +189,16 @@ def _bounds(view: ScaleView, proposals: Sequence[ScaleProposal]) -> _Bounds:
     return _Bounds(low=low, high=high, low_by=low_by, high_by=high_by)
 
 
-def _bound(course: _Course, bounds: _Bounds) -> None:
+def _bound(course: _Course, bounds: _Bounds, best: ScaleProposal | None) -> None:
+    """`best`: the proposal that the number comes from; None: it is the present one."""
+    number = f"{course.replicas:.6g}"
+    asked = f"there were {number}" if best is None else f"{best.policy} asks for {number}"
     if bounds.low_by:
         course.at_least(bounds.low, ReasonCode.POLICY_MIN, policy=bounds.low_by, limit=bounds.low)
-    course.at_least(bounds.low, ReasonCode.BOUND_MIN, limit=bounds.low)
+    course.at_least(bounds.low, ReasonCode.BOUND_MIN, limit=bounds.low, asked=asked)
     if bounds.high_by:
         course.at_most(bounds.high, ReasonCode.POLICY_MAX, policy=bounds.high_by, limit=bounds.high)
-    course.at_most(bounds.high, ReasonCode.BOUND_MAX, limit=bounds.high)
+    course.at_most(bounds.high, ReasonCode.BOUND_MAX, limit=bounds.high, asked=asked)
 
 
 def _stabilize(course: _Course, view: ScaleView, behavior: Behavior, history: ScaleHistory) -> None:
