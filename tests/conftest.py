@@ -1,12 +1,29 @@
 """What all tests share."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+
+from tests import leftovers
+
+
+def pytest_configure() -> None:
+    leftovers.mark()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """The last test of a file fails when one of them has left a process behind."""
+    try:
+        yield
+    finally:
+        if nextitem is None or nextitem.path != item.path:
+            left = leftovers.end()
+            assert not left, f"tests of {item.path.name} have left processes behind:\n" + "\n".join(left)
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from typing import Any
 from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.model.launch import DesiredInstance, EngineKind
 from tests.agent.fake_central import FakeCentral
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import PATIENCE_S, until
 
 TINY = Path(__file__).with_name("tiny_engine.py")
 MAIN = """
@@ -100,7 +100,7 @@ class AgentHost:
         assert self.process is not None
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.process.wait()
 
     def log(self) -> str:
@@ -129,18 +129,23 @@ class AgentHost:
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
-        if not (self.state_dir / "instances").exists():
-            return
-        backend = DirectBackend(self.state_dir)
-        try:
-            for engine in await backend.find():
-                await engine.stop(grace_s=0.0)
-                async with asyncio.timeout(20):
-                    await engine.gone()
-                engine.close()
-        finally:
-            backend.close()
-            await asyncio.sleep(0)
+        await end_engines(self.state_dir)
+
+
+async def end_engines(state_dir: Path) -> None:
+    """End what an agent that is no more has left running."""
+    if not (state_dir / "instances").exists():
+        return
+    backend = DirectBackend(state_dir)
+    try:
+        for engine in await backend.find():
+            await engine.stop(grace_s=0.0)
+            async with asyncio.timeout(PATIENCE_S):
+                await engine.gone()
+            engine.close()
+    finally:
+        backend.close()
+        await asyncio.sleep(0)
 
 
 def alive(pid: int | None) -> bool:
@@ -162,5 +167,5 @@ def members(pid: int) -> set[int]:
     return found
 
 
-async def all_gone(pids: set[int], timeout_s: float = 10.0) -> None:
-    await until(lambda: not any(map(alive, pids)), timeout_s=timeout_s, what=f"gone: {pids}")
+async def all_gone(pids: set[int], patience_s: float = PATIENCE_S) -> None:
+    await until(lambda: not any(map(alive, pids)), f"gone: {pids}", patience_s)

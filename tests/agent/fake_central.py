@@ -12,7 +12,7 @@ from supervisord_cp.model.launch import DesiredInstance, DesiredNode, Generation
 from supervisord_cp.model.node import NodeReport
 from supervisord_cp.wire import messages as m
 from supervisord_cp.wire.codec import decode, encode
-from tests.agent.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 class FakeCentral:
@@ -86,16 +86,18 @@ class FakeCentral:
         """Wait until the agent has taken a desired state over."""
         await until(lambda: self.reports and self.reports[-1].generation == generation, what="taken over")
 
-    async def reached(self, state: InstanceState, *names: str, timeout_s: float = 20.0) -> None:
+    async def reached(self, state: InstanceState, *names: str, patience_s: float = PATIENCE_S) -> None:
         """Wait until instances are in a state."""
 
         def there() -> bool:
             return all(name in self.instances and self.instances[name].state is state for name in names)
 
-        await until(there, timeout_s=timeout_s, what=f"{names} {state}: {self.instances}")
+        await until(there, f"{names} {state}", patience_s, lambda: self.instances)
 
-    async def sees(self, condition: Callable[["FakeCentral"], object], timeout_s: float = 20.0) -> None:
-        await until(lambda: condition(self), timeout_s=timeout_s, what=str(self.instances))
+    async def sees(
+        self, condition: Callable[["FakeCentral"], object], patience_s: float = PATIENCE_S
+    ) -> None:
+        await until(lambda: condition(self), condition, patience_s, lambda: self.instances)
 
     async def call(self, method: str, **params: str | int | bool) -> asyncio.Queue[m.CallChunk]:
         """Ask; pieces of the answer come in the queue. Its number is in the attribute `number`."""
@@ -109,7 +111,7 @@ class FakeCentral:
         queue = await self.call(method, **params)
         text = ""
         while True:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 chunk = await queue.get()
             text += chunk.data
             if chunk.done:

@@ -36,8 +36,8 @@ from supervisord_cp.ports.process import ExitStatus
 from tests.agent.daemon import AgentHost
 from tests.agent.fake_central import FakeCentral
 from tests.agent.fakes import FixedGpus, Parts, assembled
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 A = desired("chat-0")
 CANARY = "canary-3f9a77c1"

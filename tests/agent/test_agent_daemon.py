@@ -11,8 +11,8 @@ from supervisord_cp.model.launch import RunState
 from supervisord_cp.model.reason import ReasonCode
 from tests.agent.daemon import AgentHost, alive, all_gone, members
 from tests.agent.fake_central import FakeCentral
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 
@@ -245,7 +245,7 @@ async def test_logs_through_central(host: AgentHost, central: FakeCentral) -> No
     after = pids(central, "chat-0")["chat-0"]
     text = ""
     while "serving" not in text:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             text += (await following.get()).data
     assert text.startswith(f"tiny engine {after} on"), "a follower goes on to the next incarnation"
     previous = await central.answer("logs", instance="chat-0", previous=True)
@@ -259,7 +259,7 @@ async def test_a_second_agent_on_the_same_state_directory_is_refused(
     first = host.process
     await host.start()
     assert host.process is not None
-    assert await asyncio.wait_for(host.process.wait(), 20) == 2
+    assert await asyncio.wait_for(host.process.wait(), PATIENCE_S) == 2
     assert first is not None
     assert f"another agent (pid {first.pid}) runs on the state directory {host.state_dir}" in host.log()
     host.process = first

@@ -10,8 +10,8 @@ from supervisord_cp.model.base import DeviceId, InstanceId
 from supervisord_cp.model.gpu import Gpu
 from supervisord_cp.model.launch import DesiredInstance
 from supervisord_cp.model.reason import Reason, ReasonCode
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

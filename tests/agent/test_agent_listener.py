@@ -19,9 +19,9 @@ from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.ports.gpu import GpuReading
 from supervisord_cp.ports.process import ExitStatus
 from tests.agent.fakes import assembled
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
 from tests.ports import free_ports
+from tests.waiting import until
 
 
 @asynccontextmanager

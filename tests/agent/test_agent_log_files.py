@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from supervisord_cp.agent import log_files
 from supervisord_cp.agent.log_files import LogFollower, last_lines, tail_text
 from supervisord_cp.agent.logs import NoLog, read_log
+from tests.waiting import PATIENCE_S
 
 
 class Log:
@@ -157,7 +158,7 @@ def test_tail_text_begins_with_a_line(log: Log) -> None:
 
 async def take(pieces: AsyncGenerator[str, None], enough: str) -> str:
     text = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while enough not in text:
             text += await anext(pieces)
     return text

@@ -15,8 +15,8 @@ from supervisord_cp.model.reason import ReasonCode, render
 from supervisord_cp.ports.process import ExitStatus, SpawnFailed
 from supervisord_cp.wire import messages as m
 from tests.agent.fakes import REFUSED, FakeBackend, FakeProcess, Parts, assembled, record_of
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -15,8 +15,8 @@ from supervisord_cp.ports.gpu import GpuReading
 from supervisord_cp.ports.process import ExitStatus
 from supervisord_cp.wire import messages as m
 from tests.agent.fakes import FixedGpus, Parts, assembled, incarnation
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -21,9 +21,9 @@ from supervisord_cp.model.launch import EngineKind, LaunchSpec, RunState, SleepL
 from supervisord_cp.model.reason import NO_REASON, ReasonCode
 from supervisord_cp.ports.gpu import GpuReading
 from tests.agent.fakes import FixedGpus, Parts, assembled
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
 from tests.engines_fake.serving import QUICK, Served, served
+from tests.waiting import until
 
 DEV = {"VLLM_SERVER_DEV_MODE": "1"}
 

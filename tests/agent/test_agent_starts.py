@@ -17,8 +17,8 @@ from supervisord_cp.model.reason import ReasonCode
 from tests.agent.daemon import AgentHost
 from tests.agent.fake_central import FakeCentral
 from tests.agent.fakes import BOOT, REFUSED, assembled
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 A = desired("chat-0")
 URL = "http://127.0.0.1:100"

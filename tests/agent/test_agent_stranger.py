@@ -17,8 +17,8 @@ from supervisord_cp.model.launch import EngineKind
 from tests.agent.daemon import AgentHost, members
 from tests.agent.fake_central import FakeCentral
 from tests.agent.fakes import assembled
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 NOBODY = 2**22 + 1
 """Above the highest pid that Linux gives."""

@@ -13,7 +13,7 @@ from supervisord_cp.errors import UsageError
 from supervisord_cp.model.event import Event
 from supervisord_cp.wire import messages as m
 from supervisord_cp.wire.codec import decode, encode
-from tests.agent.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisord_cp.adapters.sd_notify import Notifier
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -16,7 +17,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
     path = str(tmp_path / "notify") if request.param == "path" else f"@scp-{secrets.token_hex(8)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(path.replace("@", "\0", 1))
-        receiver.settimeout(5)
+        receiver.settimeout(PATIENCE_S)
         yield receiver, path
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,17 +34,9 @@ from supervisord_cp.model.router import RouterReport
 from supervisord_cp.wire import messages as m
 from supervisord_cp.wire.codec import encode
 from tests.central.fleet import World, deployment
+from tests.waiting import until
 
 DOCS = Path(__file__).parents[2] / "docs" / "http.md"
-
-
-async def until(true: Callable[[], object], what: str) -> None:
-    """Wait for a condition, bounded."""
-    for _ in range(500):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"never: {what}")
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """Static instances are probed: in and out of rotation, their load read, a restart seen."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -14,6 +13,7 @@ from supervisord_cp.model.fleet import FleetPart
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.prober import prober as module
 from supervisord_cp.prober.prober import Probe, Prober, after_failure, after_success, routed
+from tests.waiting import until
 
 
 class Engine:
@@ -46,14 +46,6 @@ async def engine() -> AsyncIterator[Engine]:
     made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield made
     await runner.cleanup()
-
-
-async def until(true: Callable[[], object], what: str) -> None:
-    for _ in range(500):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"never: {what}")
 
 
 @pytest.mark.asyncio

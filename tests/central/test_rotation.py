@@ -22,8 +22,9 @@ from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.wire import codec
 from supervisord_cp.wire import messages as m
 from tests.central.fleet import World
-from tests.central.test_http import serving, until
+from tests.central.test_http import serving
 from tests.ports import free_ports
+from tests.waiting import until
 
 
 @pytest.fixture

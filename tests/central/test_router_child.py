@@ -12,7 +12,7 @@ import pytest
 from supervisord_cp.central import router_child
 from supervisord_cp.central.router_child import RouterChild
 from supervisord_cp.config.schema import Listen
-from tests.agent.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from tests.agent.fake_central import FakeCentral
-from tests.chaos.host import PATIENCE_S, Bystander, DyingHost, wait_for
+from tests.chaos.host import Bystander, DyingHost
+from tests.waiting import eventually
 
 
 @pytest_asyncio.fixture
@@ -34,7 +35,7 @@ def bystander(tmp_path: Path) -> Iterator[Bystander]:
     script = Path(__file__).with_name("bystander.py")
     with subprocess.Popen([sys.executable, "-I", "-S", str(script), str(notes), "serve", "m"]) as process:
         try:
-            wait_for(notes.exists, PATIENCE_S)
+            eventually(notes.exists)
             yield Bystander(process=process, notes=notes)
         finally:
             process.kill()

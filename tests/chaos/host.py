@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 
 from tests.agent.daemon import TINY, AgentHost, alive
 from tests.agent.fake_central import FakeCentral
-from tests.agent.waiting import until
+from tests.waiting import until
 
 AGENT = Path(__file__).with_name("dying_agent.py")
 FAKE = "chat-0"
 """The only instance with a fake engine."""
-PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class DyingHost(AgentHost):
         Raises:
             Dead: the agent was killed before it held.
         """
-        await until(lambda: self.dead() or condition(), timeout_s=PATIENCE_S, what=what)
+        await until(lambda: self.dead() or condition(), what)
         if self.dead():
             raise Dead
 
@@ -102,11 +100,3 @@ class DyingHost(AgentHost):
 
 class Dead(Exception):
     """The agent was killed."""
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float) -> None:
-    """The same as `until`, without a loop."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {condition}"
-        time.sleep(0.01)

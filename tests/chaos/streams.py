@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from tests.agent.waiting import until
+from tests.waiting import until
 
 TOKENS = 6000
 """More than are sent while a test lasts."""

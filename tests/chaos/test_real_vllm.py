@@ -62,7 +62,7 @@ async def host(tmp_path_factory: pytest.TempPathFactory, central: FakeCentral) -
 
 async def serving(central: FakeCentral) -> set[int]:
     """Wait until the engine serves; the processes of it."""
-    await central.reached(InstanceState.READY, "vllm-0", timeout_s=LOADING_S)
+    await central.reached(InstanceState.READY, "vllm-0", patience_s=LOADING_S)
     pid = central.instances["vllm-0"].pid
     assert pid is not None
     return members(pid)
@@ -110,7 +110,7 @@ async def test_a_hang(host: AgentHost, central: FakeCentral) -> None:
         try:
             async with session.get(f"{before.url}/health") as answer:
                 assert answer.status == 200
-            await central.reached(InstanceState.DEGRADED, "vllm-0", timeout_s=STALL_S + NOTICED_S)
+            await central.reached(InstanceState.DEGRADED, "vllm-0", patience_s=STALL_S + NOTICED_S)
             await all_gone(tree, NOTICED_S + 30.0)
         finally:
             asking.cancel()
@@ -127,7 +127,7 @@ async def test_a_hang_of_an_idle_engine(host: AgentHost, central: FakeCentral) -
     """Nobody asks it for anything: the agent does, and gets no answer."""
     tree = await serving(central)
     os.kill(titled(tree, "VLLM::EngineCor"), signal.SIGSTOP)
-    await central.reached(InstanceState.DEGRADED, "vllm-0", timeout_s=PULSE_S + STALL_S + NOTICED_S + 60.0)
+    await central.reached(InstanceState.DEGRADED, "vllm-0", patience_s=PULSE_S + STALL_S + NOTICED_S + 60.0)
     await all_gone(tree, NOTICED_S + 90.0)
     assert not await serving(central) & tree
     last = central.instances["vllm-0"].last_exit

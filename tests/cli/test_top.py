@@ -17,6 +17,7 @@ from supervisord_cp.cli.top import Feed
 from supervisord_cp.cli.top_screen import screen, spark
 from tests.central.fleet import World, deployment
 from tests.cli.stub import stub_central
+from tests.waiting import PATIENCE_S
 
 CURVES: dict = {"requests_per_s": [0.0, 1.0, None, 4.0], "queued": [2.0]}
 
@@ -94,7 +95,7 @@ def test_in_a_terminal(state: dict) -> None:
         try:
             assert "chat-2" in _until(ours, "chat-2")
             os.write(ours, b"q")
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
             process.wait()
@@ -103,7 +104,7 @@ def test_in_a_terminal(state: dict) -> None:
 
 def _until(terminal: int, wanted: str) -> str:
     """What the terminal shows, until that is there."""
-    seen, deadline = "", time.monotonic() + 30
+    seen, deadline = "", time.monotonic() + PATIENCE_S
     while wanted not in seen and time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.2)[0]:
             seen += os.read(terminal, 65536).decode(errors="replace")

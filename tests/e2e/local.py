@@ -8,30 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psutil
 
-PATIENCE_S: Final = 60.0
+from tests.waiting import PATIENCE_S, eventually
+
 MARK: Final = "E2E_MARK"
 """A variable that every process of one `up` inherits, engines included: it finds what is left."""
 
 T = TypeVar("T")
-
-
-def eventually(
-    look: Callable[[], T], what: str, patience_s: float = PATIENCE_S, tell: Callable[[], str] = str
-) -> T:
-    """The first true answer of `look`; `tell` adds what is known when there is none."""
-    deadline = time.monotonic() + patience_s
-    while not (answer := look()):
-        assert time.monotonic() < deadline, f"never: {what}\n{tell()}"
-        time.sleep(0.02)
-    return answer
 
 
 class Up:
@@ -104,6 +93,18 @@ class Up:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
 
+    def close(self) -> None:
+        """End it, if it has not ended, and kill what is left of it."""
+        if self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
 
 PROGRAM: Final = (sys.executable, "-m", "supervisord_cp")
 
@@ -139,15 +140,7 @@ def running(folder: Path, *words: str, environ: Mapping[str, str] = os.environ) 
     try:
         yield up
     finally:
-        if up.process.poll() is None:
-            up.process.send_signal(signal.SIGTERM)
-            try:
-                up.process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                up.process.kill()
-                up.process.wait()
-        for process in up.processes():
-            process.kill()
+        up.close()
 
 
 def port_of(url: str) -> int:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from supervisord_cp.adapters.nvml import has_gpu
-from tests.e2e.local import MARK, PATIENCE_S, PROGRAM, Up, eventually, marked, running
+from tests.e2e.local import MARK, PROGRAM, Up, marked, running
 from tests.ports import free_ports
 from tests.shape.sources import ROOT
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.process
 

@@ -9,7 +9,8 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.local import Up, eventually, running
+from tests.e2e.local import Up, running
+from tests.waiting import eventually
 
 FOLDER = os.environ.get("SUPERVISORD_CP_REAL_VLLM", "")
 MODEL = "tiny-llama"

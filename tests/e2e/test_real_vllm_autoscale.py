@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.local import Up, eventually, running
+from tests.e2e.local import Up, running
 from tests.ports import free_ports
+from tests.waiting import eventually
 
 FOLDER = os.environ.get("SUPERVISORD_CP_REAL_VLLM", "")
 LOADING_S = 300.0

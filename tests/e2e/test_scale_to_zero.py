@@ -7,8 +7,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.local import Up, eventually, running
+from tests.e2e.local import Up, running
 from tests.ports import free_ports
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 

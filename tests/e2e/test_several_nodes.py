@@ -10,14 +10,17 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+import pytest_asyncio
 
+from tests.agent.daemon import end_engines
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -85,7 +88,12 @@ max_parallel_starts = 4
     def start(self, name: str, *argv: str) -> None:
         with (self.root / f"{name}.log").open("ab") as out:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *argv], stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=self.root
+                [sys.executable, "-m", *argv],
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                cwd=self.root,
+                start_new_session=True,
             )
 
     def daemon(self, name: str) -> None:
@@ -102,7 +110,7 @@ max_parallel_starts = 4
             f"http://127.0.0.1:{self.control}/api/v1/{path}",
             headers={"Authorization": f"Bearer {TOKENS['operator']}"},
         )
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: object) -> None:
@@ -112,7 +120,7 @@ max_parallel_starts = 4
             headers={"Authorization": f"Bearer {TOKENS['operator']}"},
             method="POST",
         )
-        urllib.request.urlopen(request, timeout=5).close()
+        urllib.request.urlopen(request, timeout=30).close()
 
     def instances(self) -> list[dict]:
         try:
@@ -126,41 +134,32 @@ max_parallel_starts = 4
     def engines(self) -> dict[str, int | None]:
         return {name: pid for name, pid in self.ready().items() if pid is not None}
 
-    async def until(self, true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-        for _ in range(int(seconds * 10)):
+    async def until(self, true: Callable[[], object], what: str) -> None:
+        for _ in range(int(PATIENCE_S * 10)):
             if await asyncio.to_thread(true):
                 return
             await asyncio.sleep(0.1)
         logs = "\n".join(f"== {p.name}\n{p.read_text()[-3000:]}" for p in self.root.glob("*.log"))
         raise AssertionError(f"never: {what}\n{json.dumps(self.instances(), indent=1)[-3000:]}\n{logs}")
 
-    def close(self) -> None:
-        for name in [n for n in self.processes if n.startswith("agent")]:
-            self.kill(name)
+    async def close(self) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         for name in ("a", "b"):
-            config = str(self.root / f"agent-{name}.toml")
-            argv = [sys.executable, "-m", "supervisord_cp", "agent", "-c", config, "--stop-engines"]
-            stopper = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                stopper.wait(3)
-            stopper.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                stopper.wait(20)
-            stopper.kill()
-            stopper.wait()
-        for name in list(self.processes):
-            self.kill(name)
+            await end_engines(self.root / f"agent-{name}")
         for process in psutil.process_iter(["pid", "cmdline"]):
             if str(self.root) in " ".join(process.info["cmdline"] or []):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+@pytest_asyncio.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
     made = Fleet(tmp_path)
     yield made
-    made.close()
+    await made.close()
 
 
 class Load:
@@ -255,7 +254,7 @@ async def test_a_fleet_of_two_nodes_and_static_engines(fleet: Fleet) -> None:
     )
     for name in ("agent-a", "agent-b"):
         fleet.processes[name].terminate()
-        assert fleet.processes.pop(name).wait(20) == 0
+        assert fleet.processes.pop(name).wait(PATIENCE_S) == 0
     assert sum(psutil.pid_exists(pid) for pid in before.values()) >= 6, (
         "SIGTERM to an agent leaves engines running"
     )

@@ -16,7 +16,8 @@ import pytest
 
 from supervisord_cp.adapters.nvml import has_gpu
 from tests.e2e.load import load
-from tests.e2e.local import PATIENCE_S, Up, bindable, eventually, port_of, run, running
+from tests.e2e.local import Up, bindable, port_of, run, running
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.process
 MODEL = "fake-llama"
@@ -30,7 +31,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_the_curl_line_works_as_printed(up: Up) -> None:
-    done = subprocess.run(["sh", "-c", up.curl], capture_output=True, timeout=30, check=True)
+    done = subprocess.run(["sh", "-c", up.curl], capture_output=True, timeout=PATIENCE_S, check=True)
     answer = json.loads(done.stdout)
     assert answer["model"] == MODEL
     assert answer["choices"][0]["message"]["content"]
@@ -126,7 +127,7 @@ def test_a_daemon_that_is_killed_is_started_again_and_engines_run_on(up: Up, dae
 
     eventually(well_again, f"all is well after {daemon} was killed")
     assert {name: item["pid"] for name, item in up.instances().items()} == before
-    done = subprocess.run(["sh", "-c", up.curl], capture_output=True, timeout=30, check=True)
+    done = subprocess.run(["sh", "-c", up.curl], capture_output=True, timeout=PATIENCE_S, check=True)
     assert json.loads(done.stdout)["choices"]
 
 
@@ -189,8 +190,7 @@ def test_a_configuration_file_of_ones_own(tmp_path: Path) -> None:
         assert second.stop() == 0
         assert second.processes() == []
     finally:
-        for process in second.processes():
-            process.kill()
+        second.close()
 
 
 @pytest.mark.skipif(has_gpu(30.0), reason="there is a GPU here")
@@ -243,8 +243,7 @@ async def test_the_end_under_load_lets_streams_finish_and_tells_those_who_wait(t
         assert {reason for status, reason, _ in answers if status == 503} == {"draining"}
         assert await asyncio.to_thread(up.process.wait, PATIENCE_S) == 0
     finally:
-        for process in up.processes():
-            process.kill()
+        up.close()
 
 
 async def waiting(session: aiohttp.ClientSession, control: str) -> int:

@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_S, eventually
 
 MODEL = "org/model"
 
@@ -38,7 +38,7 @@ class Running:
         return self._request("POST", path, json.dumps(body))
 
     def _request(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body, {"content-type": "application/json"})
             response = connection.getresponse()
@@ -57,16 +57,16 @@ class Running:
                 self.seen.add(pid)
         return found
 
-    def ready(self, timeout_s: float = 20.0) -> "Running":
+    def ready(self) -> "Running":
         """Wait until it serves, and look at its tree."""
-        until(lambda: self.get("/health")[0] == 200 or self.process.poll() is not None, timeout_s)
+        eventually(lambda: self.get("/health")[0] == 200 or self.process.poll() is not None, "it serves")
         assert self.process.poll() is None, self.process.communicate()
         assert self.tree()
         return self
 
-    def wait(self, timeout_s: float = 20.0) -> int:
+    def wait(self) -> int:
         """The exit status."""
-        return self.process.wait(timeout_s)
+        return self.process.wait(PATIENCE_S)
 
 
 @contextmanager
@@ -102,14 +102,6 @@ def running(
         for stream in (process.stdout, process.stderr):
             assert stream is not None
             stream.close()
-
-
-def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def children(pid: int) -> list[int]:

@@ -15,6 +15,7 @@ from supervisord_cp.engines.fake.generate import Service
 from supervisord_cp.engines.fake.metrics import MetricsPage, PageFacts
 from supervisord_cp.engines.fake.options import parse
 from supervisord_cp.engines.fake.scheduler import Limits
+from tests.waiting import until
 
 QUICK = ("--fake-itl-ms", "0", "--fake-itl-per-sequence-ms", "0")
 
@@ -142,13 +143,6 @@ async def served(*flags: str, env: Mapping[str, str] | None = None) -> AsyncIter
         computing.cancel()
         await asyncio.gather(computing, return_exceptions=True)
         await until(lambda: not state.connections)
-
-
-async def until(true: Any, timeout_s: float = 10.0) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(timeout_s):
-        while not true():
-            await asyncio.sleep(0.001)
 
 
 def events(response: Response) -> list[Any]:

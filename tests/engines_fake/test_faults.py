@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.engines_fake.serving import QUICK, Response, Served, events, request_bytes, served, until
+from tests.engines_fake.serving import QUICK, Response, Served, events, request_bytes, served
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 CONTROL = {"FAKE_VLLM_CONTROL": "1"}

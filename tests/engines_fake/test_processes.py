@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines_fake.running import Running, alive, running, status, until
+from tests.engines_fake.running import Running, alive, running, status
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.process
 
@@ -20,7 +21,7 @@ CORE, WORKER = "VLLM::EngineCore", "VLLM::Worker"
 def open_stream(engine: Running, **fields: object) -> tuple[HTTPConnection, bytes]:
     """A stream that is under way, with its first bytes."""
     body = {"prompt": "x", "max_tokens": 8000, "ignore_eos": True, "stream": True, **fields}
-    connection = HTTPConnection("127.0.0.1", engine.port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", engine.port, timeout=PATIENCE_S)
     text = str(body).replace("'", '"').replace("True", "true")
     connection.request("POST", "/v1/completions", text, {"content-type": "application/json"})
     return connection, connection.getresponse().read1()
@@ -52,7 +53,7 @@ def test_a_killed_api_server_leaves_its_children_and_frees_its_port() -> None:
         assert all(alive(pid) for pid in tree.values())
         assert status(tree[CORE])["parent"] != str(engine.pid)
         os.kill(tree[CORE], signal.SIGTERM)
-        until(lambda: not any(alive(pid) for pid in tree.values()))
+        eventually(lambda: not any(alive(pid) for pid in tree.values()))
 
 
 def test_sigterm_ends_the_tree_and_fails_what_is_in_flight() -> None:
@@ -77,9 +78,9 @@ def test_sigterm_with_a_timeout_lets_requests_finish() -> None:
         body = {"prompt": "x", "max_tokens": 60, "ignore_eos": True}
         client = threading.Thread(target=lambda: answers.append(engine.post("/v1/completions", body)))
         client.start()
-        until(lambda: b'"running":1' in engine.get("/fake/stats")[1])
+        eventually(lambda: b'"running":1' in engine.get("/fake/stats")[1])
         os.kill(engine.pid, signal.SIGTERM)
-        client.join(20)
+        client.join(PATIENCE_S)
         assert engine.wait() == 0
     assert answers[0][0] == 200
     assert b'"completion_tokens":60' in answers[0][1]
@@ -104,9 +105,9 @@ def test_a_dead_engine_core_ends_the_api_server(knob: str, code: int, victim: st
     with running(on_engine_death=knob, watchdog_s=0.4) as engine:
         tree = engine.ready().tree()
         os.kill(tree[victim], signal.SIGKILL)
-        until(lambda: engine.get("/health")[0] == 503)
+        eventually(lambda: engine.get("/health")[0] == 503)
         assert engine.wait() == code
-        until(lambda: not any(alive(pid) for pid in tree.values()))
+        eventually(lambda: not any(alive(pid) for pid in tree.values()))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_an_api_server_can_outlive_its_engine_core(how: dict[str, str]) -> None:
     with running(watchdog_s=0.02, **how) as engine:  # type: ignore[arg-type]
         engine.ready()
         engine.post("/fake/faults", {"engine_dies_after_s": 0})
-        until(lambda: engine.get("/health")[0] == 503)
+        eventually(lambda: engine.get("/health")[0] == 503)
         assert engine.post("/v1/completions", {"prompt": "x"})[0] == 500
         assert engine.get("/health")[0] == 503
         assert engine.process.poll() is None
@@ -138,7 +139,7 @@ def test_the_end_can_hang() -> None:
     with running(shutdown_hang=True) as engine:
         tree = engine.ready().tree()
         os.kill(engine.pid, signal.SIGTERM)
-        until(lambda: not any(alive(pid) for pid in tree.values()))
+        eventually(lambda: not any(alive(pid) for pid in tree.values()))
         assert engine.process.poll() is None
         engine.post("/fake/faults", {"shutdown_hang": False})
         assert engine.wait() == 0
@@ -163,7 +164,7 @@ def test_workers_can_get_away(how: str) -> None:
         core = engine.tree()[CORE]
         assert {status(pid)["parent"] == str(core) for pid in workers} == {how == "setsid"}
         os.kill(core, signal.SIGKILL)
-        until(lambda: engine.get("/health")[0] == 503)
+        eventually(lambda: engine.get("/health")[0] == 503)
         assert all(alive(pid) for pid in workers)
 
 
@@ -195,7 +196,7 @@ def raw_stream(engine: Running) -> bytes:
     head = "POST /v1/completions HTTP/1.1\r\ncontent-type: application/json\r\n"
     head += f"content-length: {len(body)}\r\n\r\n"
     data = b""
-    with socket.create_connection(("127.0.0.1", engine.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", engine.port), timeout=PATIENCE_S) as client:
         client.sendall(head.encode() + body)
         try:
             while piece := client.recv(65_536):
@@ -213,7 +214,7 @@ def test_it_can_end_by_itself() -> None:
         assert engine.post("/fake/faults", {"exit_after_s": 60, "exit_code": 5})[0] == 200
         engine.post("/fake/faults", {"exit_after_s": 0})
         assert engine.wait() == 5
-        until(lambda: not any(alive(pid) for pid in tree.values()))
+        eventually(lambda: not any(alive(pid) for pid in tree.values()))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_it_can_end_by_itself() -> None:
 )
 def test_a_start_can_fail(failure: str, code: int, words: str) -> None:
     with running(fail_start=failure) as engine:
-        out, err = engine.process.communicate(timeout=20)
+        out, err = engine.process.communicate(timeout=PATIENCE_S)
         assert engine.wait() == code
     assert words in out + err
     assert ("Engine core initialization failed" in err) == (failure in ("cuda_oom", "kv_cache"))
@@ -247,7 +248,7 @@ def test_every_failure_is_one_that_can_be_asked_for() -> None:
 
 def test_a_cache_too_small_for_the_context_fails_the_start() -> None:
     with running("--max-model-len", "4096", kv_tokens=2048, fail_code=9) as engine:
-        out, _ = engine.process.communicate(timeout=20)
+        out, _ = engine.process.communicate(timeout=PATIENCE_S)
         assert engine.wait() == 9
     assert "max seq len (4096)" in out
 
@@ -256,7 +257,7 @@ def test_a_taken_port_fails_the_start() -> None:
     with running() as first:
         first.ready()
         with running(port=first.port) as second:
-            _, err = second.process.communicate(timeout=20)
+            _, err = second.process.communicate(timeout=PATIENCE_S)
             assert second.wait() == 1
         assert "OSError: [Errno 98] Address already in use" in err
         assert first.get("/health")[0] == 200
@@ -313,16 +314,16 @@ def test_an_engine_core_that_dies_in_the_start_fails_it() -> None:
 
 def test_an_unknown_flag_ends_with_status_2() -> None:
     with running("--no-such-flag") as engine:
-        _, err = engine.process.communicate(timeout=20)
+        _, err = engine.process.communicate(timeout=PATIENCE_S)
         assert engine.wait() == 2
     assert "unrecognized arguments: --no-such-flag" in err
 
 
 def test_a_unix_socket_instead_of_a_port(tmp_path: Path) -> None:
     with running("--uds", str(tmp_path / "s")) as engine:
-        until((tmp_path / "s").exists)
+        eventually((tmp_path / "s").exists)
         with socket.socket(socket.AF_UNIX) as client:
-            until(lambda: client.connect_ex(str(tmp_path / "s")) == 0)
+            eventually(lambda: client.connect_ex(str(tmp_path / "s")) == 0)
             client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
             assert client.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
         engine.tree()

@@ -10,15 +10,8 @@ from openai import AsyncOpenAI
 
 from supervisord_cp.engines.fake.multipart import parse_form
 from supervisord_cp.engines.fake.websocket import frame
-from tests.engines_fake.serving import (
-    QUICK,
-    Served,
-    events,
-    read_response,
-    request_bytes,
-    served,
-    until,
-)
+from tests.engines_fake.serving import QUICK, Served, events, read_response, request_bytes, served
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

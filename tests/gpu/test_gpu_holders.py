@@ -10,8 +10,8 @@ from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.ports.gpu import GpuReading
 from supervisord_cp.wire import messages as m
 from tests.agent.fakes import assembled
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 
 def held_by(*pids: int) -> GpuReading:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.local import Up, eventually, running
+from tests.e2e.local import Up, running
 from tests.fakes.nvml_stub import StubDriver
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.process
 

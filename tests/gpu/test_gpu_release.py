@@ -14,8 +14,10 @@ from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, GpuHealth, Holder
 from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.model.reason import NO_REASON, Reason, ReasonCode, render
+from tests import waiting
 from tests.core.instances_kit import Driver
 from tests.fakes.gpu import FakeGpu, gpu
+from tests.waiting import until
 
 GIB = 2**30
 A = gpu(0).uuid
@@ -106,9 +108,7 @@ class Wait:
             self.said.append(str(reason.params["held"]))
 
     async def until_said(self, *held: str) -> None:
-        async with asyncio.timeout(10):
-            while self.said != list(held):
-                await asyncio.sleep(0.01)
+        await until(lambda: self.said == list(held))
 
 
 @pytest.mark.asyncio
@@ -123,7 +123,7 @@ async def test_the_wait_ends_when_the_memory_is_back(clock: ManualClock) -> None
     driver.put(gpu(0, used=11 * GIB))
     await wait.until_said("30.0 GiB", "10.0 GiB")
     driver.put(gpu(0, used=GIB))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(waiting.PATIENCE_S):
         await wait.task
 
 
@@ -137,7 +137,7 @@ async def test_the_wait_has_an_end(clock: ManualClock) -> None:
     clock.advance(1.0)
     await wait.until_said("30.0 GiB")
     clock.advance(PATIENCE_S)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(waiting.PATIENCE_S):
         await wait.task
 
 
@@ -149,7 +149,7 @@ async def test_a_driver_that_hangs_does_not_hold_a_restart_up(clock: ManualClock
     await asyncio.sleep(0)
     driver.silence()
     clock.advance(READING_S + 0.1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(waiting.PATIENCE_S):
         await wait.task
     assert wait.said == []
 

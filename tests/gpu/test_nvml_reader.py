@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from supervisord_cp.model.reason import NO_REASON, ReasonCode
 from supervisord_cp.ports.gpu import GpuReading
 from tests.fakes.nvml_stub import Fields, StubDriver
 from tests.gpu.waiting import reading_when
+from tests.waiting import PATIENCE_S, eventually, until
 
 pytestmark = pytest.mark.process
 
@@ -68,11 +68,7 @@ def start_ticks(pid: int) -> str:
 
 
 async def another_probe_than(pids: set[int]) -> psutil.Process:
-    async with asyncio.timeout(20):
-        while True:
-            if new := [probe for probe in probes() if probe.pid not in pids]:
-                return new[0]
-            await asyncio.sleep(0.01)
+    return (await until(lambda: [probe for probe in probes() if probe.pid not in pids]))[0]
 
 
 @pytest.mark.asyncio
@@ -201,9 +197,7 @@ async def test_xids_are_counted_and_old_ones_are_no_news(reader: NvmlReader, dri
     ]
     driver.change("gpu", {"uuid": "GPU-a"}, open=15)
     probes()[0].kill()
-    lost = await reading_when(
-        reader, lambda reading: (reading.gpus or ())[0].health is GpuHealth.LOST, timeout_s=20.0
-    )
+    lost = await reading_when(reader, lambda reading: (reading.gpus or ())[0].health is GpuHealth.LOST)
     assert (lost.gpus or ())[0].signs.xids == {31: 2, 79: 1}, "counts outlive the probe and the GPU"
 
 
@@ -285,9 +279,7 @@ async def test_a_host_without_gpus_has_no_probe_between_two_looks(
     try:
         reading = await reading_when(reader, lambda reading: reading.gpus is not None)
         assert reading.gpus == ()
-        async with asyncio.timeout(20):
-            while probes():
-                await asyncio.sleep(0.01)
+        await until(lambda: not probes())
     finally:
         await reader.stop()
 
@@ -366,9 +358,7 @@ async def test_only_one_probe_that_cannot_be_killed_is_left_behind(
     await hasty.start()
     first = await another_probe_than(set())
     second = await another_probe_than({first.pid})
-    async with asyncio.timeout(20):
-        while sum("left behind" in record.getMessage() for record in caplog.records) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: sum("left behind" in record.getMessage() for record in caplog.records) == 2)
     await asyncio.sleep(HASTY.kill_wait_s * 4)  # room enough for a third, were one started
     assert {probe.pid for probe in probes()} == {first.pid, second.pid}
     first.kill()
@@ -390,7 +380,7 @@ def test_a_probe_that_hangs_does_not_outlive_its_parent(driver: StubDriver) -> N
     try:
         wait_until_it_hangs(probe)
         parent.kill()
-        probe.wait(timeout=20)
+        probe.wait(timeout=PATIENCE_S)
     finally:
         parent.kill()
         parent.wait()
@@ -400,11 +390,12 @@ def test_a_probe_that_hangs_does_not_outlive_its_parent(driver: StubDriver) -> N
 
 def wait_until_it_hangs(probe: psutil.Process) -> None:
     """Until it has loaded the library and sleeps."""
-    for _ in range(2000):
-        if any("libnvidia-ml" in area.path for area in probe.memory_maps()) and probe.status() == "sleeping":
-            return
-        time.sleep(0.01)
-    raise AssertionError("the probe never called the library")
+    eventually(
+        lambda: (
+            any("libnvidia-ml" in area.path for area in probe.memory_maps()) and probe.status() == "sleeping"
+        ),
+        "the probe calls the library",
+    )
 
 
 def test_has_gpu_sees_one(driver: StubDriver) -> None:

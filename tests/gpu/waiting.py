@@ -1,21 +1,17 @@
 """Waiting for a reading, with a bound."""
 
-import asyncio
 from collections.abc import Callable
 
 from supervisord_cp.ports.gpu import GpuPort, GpuReading
+from tests.waiting import until
 
 
-async def reading_when(
-    port: GpuPort, holds: Callable[[GpuReading], bool], *, timeout_s: float = 20.0
-) -> GpuReading:
-    """The first reading for which `holds`; fails with the last one when none comes."""
-    reading = port.read()
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not holds(reading):
-                await asyncio.sleep(0.01)
-                reading = port.read()
-    except TimeoutError:
-        raise AssertionError(f"still: {reading}") from None
+async def reading_when(port: GpuPort, holds: Callable[[GpuReading], bool]) -> GpuReading:
+    """The first reading for which `holds`."""
+
+    def look() -> GpuReading | None:
+        return reading if holds(reading := port.read()) else None
+
+    reading = await until(look, tell=port.read)
+    assert reading is not None
     return reading

@@ -1,6 +1,5 @@
 """One state directory, the agents that work on it one after another, and what they started."""
 
-import asyncio
 import os
 import secrets
 import signal
@@ -21,9 +20,7 @@ from supervisord_cp.ports.process import (
     instance_directory,
 )
 from tests.keeper.programs import Argv
-
-PATIENCE_S = 20.0
-"""How long a test waits for what should take milliseconds: a machine may be busy."""
+from tests.waiting import until
 
 
 class Host:
@@ -150,13 +147,6 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return process.children(recursive=True)
     except psutil.Error:
         return []
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition of the outside world; fails when it does not come to hold."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():
-            await asyncio.sleep(0.005)
 
 
 def is_alive(pid: int) -> bool:

@@ -19,7 +19,8 @@ from supervisord_cp.adapters.keeper_link import KeeperLink
 from supervisord_cp.adapters.keeper_start import start_keeper
 from supervisord_cp.ports.process import ExitStatus, ProcessRecord
 from tests.keeper import programs
-from tests.keeper.host import PATIENCE_S, Host, ends, is_alive, start_ticks, until
+from tests.keeper.host import Host, ends, is_alive, start_ticks
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 

@@ -12,7 +12,8 @@ import pytest
 from supervisord_cp.adapters.direct import DirectBackend
 from supervisord_cp.ports.process import SpawnFailed
 from tests.keeper import programs
-from tests.keeper.host import PATIENCE_S, Host, until
+from tests.keeper.host import Host
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 

@@ -17,7 +17,8 @@ import pytest
 
 from supervisord_cp.keeper import run
 from tests.keeper import programs
-from tests.keeper.host import PATIENCE_S, Host, ends, is_alive, until
+from tests.keeper.host import Host, ends, is_alive
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 

@@ -10,8 +10,8 @@ import pytest
 from supervisord_cp.keeper import writer
 from supervisord_cp.keeper.output import RotatedLog
 from supervisord_cp.keeper.writer import BUFFER_BYTES, HUNG_S, LogWriter
+from tests.waiting import PATIENCE_S
 
-PATIENCE_S = 20.0
 PIECE = b"x" * 64 * 1024
 
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import aiohttp
 
-PATIENCE_S: Final = 20.0
+from tests.waiting import PATIENCE_S
+
 FLAGS: Final = (
     "--headless=new",
     "--no-sandbox",

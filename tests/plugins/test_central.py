@@ -18,7 +18,7 @@ from supervisord_cp.model.router import PolicyHealth, RouterReport, ShadowCount
 from supervisord_cp.policy.declare import PolicySpec
 from supervisord_cp.policy.testing import scale_view
 from tests.plugins.files import HEAD, likes, write
-from tests.router.kit import until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("tried")]
 

@@ -14,7 +14,8 @@ from supervisord_cp.model.fleet import PolicyUse
 from supervisord_cp.model.router import PolicyHealth
 from supervisord_cp.router.policies import RouterPolicies
 from tests.plugins.files import HEAD, likes, scorer, write
-from tests.router.kit import Rig, deployment, instance, rig, says, until, waits
+from tests.router.kit import Rig, deployment, instance, rig, says, waits
+from tests.waiting import until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("tried")]
 

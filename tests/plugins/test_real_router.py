@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,12 +11,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.e2e.local import Up
 from tests.plugins.files import scorer, write
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio, pytest.mark.timeout(180)]
 
-PATIENCE_S = 60.0
 NONE = "there is no policy of this name"
 FAULTS = {
     "raises": "raise RuntimeError('broken')",
@@ -70,10 +69,7 @@ args = {{ fake-itl-ms = 1 }}
 router = "mine"
 """
         )
-        self.log = root / "log"
-        argv = [sys.executable, "-m", "supervisord_cp", "up", "-c", "config.toml", "--state-dir", "up"]
-        with self.log.open("ab") as out:
-            self._up = subprocess.Popen(argv, cwd=root, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        self._up = Up(root, ("-c", "config.toml"))
         self._http = httpx.AsyncClient(timeout=30)
         self.asked = 0
         self.failures: list[str] = []
@@ -111,14 +107,13 @@ router = "mine"
     async def until(self, true: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE_S
         while not true(row := await self.row()):
-            assert time.monotonic() < deadline, f"never: {what}\n{row}\n{self.log.read_text()[-3000:]}"
+            assert time.monotonic() < deadline, f"never: {what}\n{row}\n{self._up.output[-3000:]}"
             await asyncio.sleep(0.05)
         return row
 
     async def close(self) -> None:
         await self._http.aclose()
-        self._up.terminate()
-        await asyncio.to_thread(self._up.wait, 30)
+        await asyncio.to_thread(self._up.close)
 
 
 @pytest_asyncio.fixture
@@ -127,7 +122,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     try:
         deadline = time.monotonic() + PATIENCE_S
         while [one["state"] for one in await made.get("instances")] != ["ready"] * 2:
-            assert time.monotonic() < deadline, made.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, made._up.output[-3000:]
             await asyncio.sleep(0.1)
         yield made
     finally:

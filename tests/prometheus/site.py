@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -13,7 +11,9 @@ from pathlib import Path
 
 import httpx
 
+from tests.e2e.local import Up
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_S
 
 CPU_AGENT = """
 device = "cpu"
@@ -69,9 +69,7 @@ scrape_configs:
       - {{ url: "http://127.0.0.1:{self.control}/api/v1/prometheus/targets", refresh_interval: 1s }}
 """
         )
-        self._up = self._start(
-            "up", sys.executable, "-m", "supervisord_cp", "up", "-c", "config.toml", "--state-dir", "up"
-        )
+        self._up = Up(root, ("-c", "config.toml"), environ)
         self._prometheus: subprocess.Popen[bytes] | None = None
         self.start_prometheus()
 
@@ -93,7 +91,11 @@ scrape_configs:
     def stop_prometheus(self) -> None:
         if self._prometheus is not None:
             self._prometheus.terminate()
-            self._prometheus.wait(30)
+            try:
+                self._prometheus.wait(PATIENCE_S)
+            finally:
+                self._prometheus.kill()
+                self._prometheus.wait()
             self._prometheus = None
 
     def deployment(self) -> dict:
@@ -118,19 +120,16 @@ scrape_configs:
         except OSError:
             return []
 
-    async def until(self, true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-        for _ in range(int(seconds * 5)):
+    async def until(self, true: Callable[[], object], what: str) -> None:
+        for _ in range(int(PATIENCE_S * 5)):
             if await asyncio.to_thread(true):
                 return
             await asyncio.sleep(0.2)
-        raise AssertionError(
-            f"never: {what}\n{self.deployment()}\n{(self.root / 'up.log').read_text()[-2000:]}"
-        )
+        raise AssertionError(f"never: {what}\n{self.deployment()}\n{self._up.output[-2000:]}")
 
     def close(self) -> None:
         self.stop_prometheus()
-        self._up.send_signal(signal.SIGTERM)
-        self._up.wait(30)
+        self._up.close()
 
 
 class Busy:

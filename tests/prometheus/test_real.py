@@ -94,7 +94,7 @@ async def test_replicas_follow_a_query_and_a_lost_prometheus_shrinks_nothing(sit
     )
 
     site.stop_prometheus()
-    await site.until(lambda: site.deployment()["reason"] in ("signal_stale", "hold"), "the hold is said", 40)
+    await site.until(lambda: site.deployment()["reason"] in ("signal_stale", "hold"), "the hold is said")
     await site.until(lambda: heard(site).count("stale prometheus") > 1, "and sees them grow old")
     held = site.deployment()["wanted"]
     assert held > 1

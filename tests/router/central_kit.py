@@ -9,7 +9,7 @@ from supervisord_cp.model.fleet import FleetSnapshot
 from supervisord_cp.model.router import RouterReport
 from supervisord_cp.wire import messages as m
 from supervisord_cp.wire.codec import decode, encode
-from tests.router.kit import until
+from tests.waiting import until
 
 
 class Central:

@@ -19,17 +19,7 @@ from supervisord_cp.router.health import HealthChecks
 from supervisord_cp.router.listener import Listener
 from supervisord_cp.router.observers import Observer
 from supervisord_cp.router.policies import RouterPolicies
-
-WAIT_S = 10.0
-
-
-async def until(condition: Callable[[], object], what: str = "") -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen: {what or condition}"
-        await asyncio.sleep(0.005)
-
+from tests.waiting import PATIENCE_S, until
 
 # --- engines
 
@@ -257,7 +247,7 @@ class Client:
         self.send(head.encode() + b"content-length: %d\r\n\r\n" % len(data) + data)
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             block = await self.reader.readuntil(b"\r\n\r\n")
         lines = block[:-4].decode("latin-1").split("\r\n")
         headers: dict[str, str] = {}
@@ -269,7 +259,7 @@ class Client:
 
     async def chunk(self) -> bytes:
         """One chunk of a chunked body; empty at its end."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             size = int((await self.reader.readuntil(b"\r\n"))[:-2], 16)
             data = await self.reader.readexactly(size + 2)
         assert data.endswith(b"\r\n")
@@ -278,7 +268,7 @@ class Client:
     async def answer(self, *, method: str = "POST") -> Answer:
         status, headers = await self.head()
         body, chunks = b"", []
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             if method == "HEAD" or status in (204, 304):
                 pass
             elif headers.get("transfer-encoding") == "chunked":
@@ -293,7 +283,7 @@ class Client:
 
     async def rest(self) -> bytes:
         """Everything until the other side closes."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.reader.read()
 
     async def close(self) -> None:

@@ -18,8 +18,9 @@ from supervisord_cp.errors import UsageError
 from supervisord_cp.router.app import run_router
 from supervisord_cp.wire import messages as m
 from tests.router.central_kit import Central
-from tests.router.kit import Client, Engine, instance, says, streams, until, waits
+from tests.router.kit import Client, Engine, instance, says, streams, waits
 from tests.router.test_follower import snapshot
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -55,7 +56,7 @@ class Stage:
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(run_router(config, router_id="r", on_ready=ready.set_result))
         self._tasks.append(task)
-        done, _ = await asyncio.wait([ready, task], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([ready, task], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             task.result()
         self.url = ready.result()
@@ -78,7 +79,7 @@ class Stage:
         return client
 
     async def ended(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return await self._tasks[-1]
 
     async def close(self) -> None:
@@ -192,7 +193,7 @@ async def test_sighup_reads_the_keys_again_and_ends_nothing(stage: Stage) -> Non
             client.post(CHAT, headers=f"x-api-key: {key}\r\n")
             return (await client.answer()).status == 200
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await let_in():
                 pass
     assert stage.running
@@ -265,7 +266,7 @@ async def test_an_instance_that_is_gone_is_told(stage: Stage) -> None:
     await engine.stop()
     client = await stage.client()
     central = stage.central
-    async with asyncio.timeout(10):  # equal instances are chosen from by chance
+    async with asyncio.timeout(PATIENCE_S):  # equal instances are chosen from by chance
         while not any(report.ejected == ("chat-0.a",) for report in central.reports):
             client.post(CHAT)
             assert (await client.answer()).status == 200
@@ -323,7 +324,7 @@ async def test_a_changed_certificate_is_used_by_new_connections(stage: Stage) ->
     (stage.state_dir / "k2").replace(key)
     assert cert.read_bytes() != old
     trust = ssl.create_default_context(cafile=str(cert))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             signalled(signal.SIGHUP)
             with contextlib.suppress(ssl.SSLError):

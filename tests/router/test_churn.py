@@ -8,7 +8,8 @@ import pytest
 from supervisord_cp.core.routing.leases import Lease
 from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.router.flow import Flow
-from tests.router.kit import Client, Rig, instance, streams, until
+from tests.router.kit import Client, Rig, instance, streams
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 STREAMS = 30

@@ -12,8 +12,9 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.router.kit import DONE, SSE_HEAD, Rig, breaks, event, instance, raw, rig, says, until, waits
+from tests.router.kit import DONE, SSE_HEAD, Rig, breaks, event, instance, raw, rig, says, waits
 from tests.router.test_engines import MODEL, Process
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 
@@ -37,16 +38,16 @@ async def served(engine: Process) -> AsyncIterator[Rig]:
 
 def openai_of(router: Rig, key: str = "none") -> openai.AsyncOpenAI:
     url = f"http://127.0.0.1:{router.port}/v1"
-    return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=20)
+    return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=PATIENCE_S)
 
 
 def anthropic_of(router: Rig, key: str = "none") -> anthropic.AsyncAnthropic:
     url = f"http://127.0.0.1:{router.port}"
-    return anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=20)
+    return anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=PATIENCE_S)
 
 
 def httpx_of(router: Rig) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", timeout=20)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", timeout=PATIENCE_S)
 
 
 # --- openai

@@ -6,8 +6,9 @@ import socket
 
 import pytest
 
-from tests.router.kit import Client, Rig, instance, raw, rig, says, streams, until, waits
+from tests.router.kit import Client, Rig, instance, raw, rig, says, streams, waits
 from tests.router.wires import Wired
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -276,7 +277,7 @@ async def test_a_declared_body_that_is_too_large_is_not_read(router: Rig) -> Non
     try:  # a client that sends all the same sees the end before all of it is taken
         while sent < 100_000_000:
             client.send(piece)
-            await asyncio.wait_for(client.writer.drain(), 10)
+            await asyncio.wait_for(client.writer.drain(), PATIENCE_S)
             sent += len(piece)
     except (ConnectionError, TimeoutError):
         pass

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from supervisord_cp.router.exchange import MemoryExchange, request_head
-from tests.router.kit import SSE_HEAD, Engine, Rig, event, instance, says, streams, until, waits
+from tests.router.kit import SSE_HEAD, Engine, Rig, event, instance, says, streams, waits
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

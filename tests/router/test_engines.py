@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,7 +17,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.router.kit import Rig, instance, rig, until
+from tests.ports import free_ports
+from tests.router.kit import Rig, instance, rig
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 
@@ -29,17 +30,17 @@ class Process:
     """One engine with its tree."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
+        self.port = free_ports(1)
         argv = [sys.executable, "-m", "supervisord_cp.engines.fake", "serve", MODEL]
         argv += ["--host", "127.0.0.1", "--port", str(self.port), "--fake-output-tokens", "20"]
-        with (folder / name).open("wb") as log:
+        self._log = folder / name
+        with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*argv, "--max-num-seqs", "4", "--max-num-queued-reqs", "4"],
                 stdout=log,
                 stderr=log,
                 env=os.environ | {"FAKE_VLLM_CONTROL": "1"},
+                start_new_session=True,
             )
 
     @property
@@ -48,15 +49,16 @@ class Process:
 
     @property
     def ready(self) -> bool:
+        assert self.process.poll() is None, self._log.read_text()
         try:
-            return bool(self.get("/health") is not None)
+            return self.get("/health") == b""
         except OSError:
             return False
 
     def get(self, path: str, body: object = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return bytes(answer.read())
 
     def stats(self) -> dict[str, int]:
@@ -68,12 +70,9 @@ class Process:
         return psutil.Process(self.process.pid).children()[0]
 
     def end(self) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            tree = psutil.Process(self.process.pid).children(recursive=True)
-            for process in tree:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-        self.process.kill()
+        """Its children outlive an API server that was killed: the whole group is."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -96,7 +95,7 @@ async def served(engines: list[Process]) -> AsyncIterator[Rig]:
 
 def client(router: Rig) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{router.port}/v1", api_key="none", max_retries=0, timeout=60
+        base_url=f"http://127.0.0.1:{router.port}/v1", api_key="none", max_retries=0, timeout=PATIENCE_S
     )
 
 
@@ -142,7 +141,7 @@ async def test_more_than_all_engines_take_at_once_waits_and_is_answered(
     assert min(each["finished"] for each in stats) >= 20
 
 
-@pytest.mark.parametrize("what", ["tree", "core"])
+@pytest.mark.parametrize("what", ["server", "core"])
 async def test_an_engine_that_is_killed_costs_only_the_streams_that_it_had_begun(
     served: Rig, engines: list[Process], what: str
 ) -> None:
@@ -162,7 +161,7 @@ async def test_an_engine_that_is_killed_costs_only_the_streams_that_it_had_begun
         tasks = [asyncio.create_task(ask(ai, number)) for number in range(60)]
         await until(lambda: sum(outcomes.values()) >= 8, "some are answered")
         begun = sum(flow.started for flow in served.dispatcher._flows)
-        if what == "tree":
+        if what == "server":
             os.kill(engines[0].process.pid, signal.SIGKILL)
         else:
             engines[0].core().kill()

@@ -10,18 +10,8 @@ import pytest
 
 from supervisord_cp.core.routing.rejection import RejectReason
 from supervisord_cp.model.instance import InstanceState
-from tests.router.kit import (
-    Answer,
-    Rig,
-    breaks,
-    deployment,
-    instance,
-    raw,
-    rig,
-    says,
-    until,
-    waits,
-)
+from tests.router.kit import Answer, Rig, breaks, deployment, instance, raw, rig, says, waits
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -18,7 +18,8 @@ from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.memory import Memory, Remembered
 from supervisord_cp.wire import messages as m
 from tests.router.central_kit import Central
-from tests.router.kit import Rig, deployment, instance, says, streams, until
+from tests.router.kit import Rig, deployment, instance, says, streams
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -280,7 +281,8 @@ async def test_what_cannot_be_remembered_is_left_alone(tmp_path: Path) -> None:
     assert Memory(broken).recall() is None
     nowhere = Memory(tmp_path / "no" / "such" / "fleet.json")
     nowhere.changed()
-    await asyncio.wait_for(nowhere.run(lambda: Remembered(snapshot=snapshot(1))), 10)  # gives up, quietly
+    async with asyncio.timeout(PATIENCE_S):
+        await nowhere.run(lambda: Remembered(snapshot=snapshot(1)))  # gives up, quietly
 
 
 async def test_a_router_starts_with_what_is_remembered(router: Rig, central: Central, follow: Follow) -> None:

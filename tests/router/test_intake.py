@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.router.kit import Rig, deployment, instance, rig, says, until
+from tests.router.kit import Rig, deployment, instance, rig, says
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,7 +6,8 @@ import pytest
 
 from supervisord_cp.core.routing.rejection import Rejected
 from supervisord_cp.router.exchange import MemoryExchange, request_head
-from tests.router.kit import Rig, breaks, event, instance, says, streams, until, waits
+from tests.router.kit import Rig, breaks, event, instance, says, streams, waits
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from supervisord_cp.model.instance import InstanceState
-from tests.router.kit import Rig, deployment, instance, rig, says, streams, until, waits
+from tests.router.kit import Rig, deployment, instance, rig, says, streams, waits
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

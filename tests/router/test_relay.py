@@ -4,19 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.router.kit import (
-    DONE,
-    SSE_HEAD,
-    Client,
-    Rig,
-    event,
-    instance,
-    raw,
-    rig,
-    says,
-    streams,
-    until,
-)
+from tests.router.kit import DONE, SSE_HEAD, Client, Rig, event, instance, raw, rig, says, streams
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

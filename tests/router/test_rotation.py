@@ -18,9 +18,9 @@ from tests.router.kit import (
     rig,
     says,
     streams,
-    until,
     waits,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.router.kit import Rig, instance, raw, says, until
+from tests.router.kit import Rig, instance, raw, says
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -45,7 +46,7 @@ async def test_a_real_websocket(router: Rig) -> None:
                 for number in range(20):
                     text = f"{number}" * 10_000
                     await socket.send_str(text)
-                    assert await socket.receive_str(timeout=10) == "echo " + text
+                    assert await socket.receive_str(timeout=PATIENCE_S) == "echo " + text
                 assert router.inflight == 1
         await until(lambda: router.inflight == 0)
     finally:

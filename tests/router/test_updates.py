@@ -6,7 +6,8 @@ import json
 import pytest
 
 from supervisord_cp.router.updates import as_event
-from tests.router.kit import Client, Engine, Rig, instance, rig, says, streams, until, waits
+from tests.router.kit import Client, Engine, Rig, instance, rig, says, streams, waits
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -14,8 +14,9 @@ import psutil
 from supervisord_cp.model.router import RouterReport
 from supervisord_cp.wire import messages as m
 from tests.router.central_kit import Central
-from tests.router.kit import Client, Engine, instance, until
+from tests.router.kit import Client, Engine, instance
 from tests.router.test_follower import snapshot
+from tests.waiting import until
 
 CHAT = {"model": "chat"}
 

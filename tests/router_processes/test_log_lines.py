@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.router.kit import Engine, until
+from tests.router.kit import Engine
 from tests.router_processes.kit import router_of
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 
@@ -37,7 +38,7 @@ async def test_by_default_a_router_writes_nothing_for_a_request(tmp_path: Path) 
         for _ in range(5):
             assert await router.ask() == 200
         router.holder.terminate()
-        assert router.holder.wait(10) == 0
+        assert router.holder.wait(PATIENCE_S) == 0
         said = router.log.read_text().removeprefix(before)
     assert "router.holder" in said, "its end is logged after the requests"
     assert "request" not in said

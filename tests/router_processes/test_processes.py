@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from supervisord_cp.wire import messages as m
-from tests.router.kit import Engine, says, streams, until
+from tests.router.kit import Engine, says, streams
 from tests.router_processes.kit import CHAT, Processes, finish, router_of
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 
@@ -29,7 +30,7 @@ async def test_each_process_has_a_name_and_reports_the_one_to_signal(tmp_path: P
         assert {report.pid for report in router.serving().values()} == {router.holder.pid}
         assert await router.ask() == 200
         router.holder.terminate()
-        assert router.holder.wait(10) == 0
+        assert router.holder.wait(PATIENCE_S) == 0
         await until(lambda: router.serving() == {}, "both have said farewell")
 
 
@@ -128,7 +129,7 @@ async def test_without_waiting_the_holder_ends_first(tmp_path: Path) -> None:
         opened = await router.streams(4)
         left = router.children()
         router.holder.terminate()
-        assert router.holder.wait(10) == 0
+        assert router.holder.wait(PATIENCE_S) == 0
         gate.set()
         assert all([await finish(stream) for stream in opened])
         await until(lambda: not any(map(alive, left)), "they end when they are done")
@@ -179,7 +180,7 @@ async def test_what_cannot_be_ends_the_first_start(tmp_path: Path) -> None:
         router.configure(more='tls_cert = "/nonexistent"\ntls_key = "/nonexistent"')
         with pytest.raises(AssertionError, match=r"router\.tls_cert"):
             await router.start()
-        assert router.holder.wait(10) == 2
+        assert router.holder.wait(PATIENCE_S) == 2
 
 
 async def test_an_operator_s_restart_is_answered_when_new_processes_serve(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ async def test_systemd_holds_the_listener_over_a_restart(tmp_path: Path) -> None
             with socket.socket(fileno=descriptors[0]) as kept:
                 assert kept.getsockname() == ("127.0.0.1", port)
                 router.holder.terminate()
-                assert router.holder.wait(10) == 0
+                assert router.holder.wait(PATIENCE_S) == 0
                 early = await router.client()  # nobody accepts it yet
                 early.post(CHAT)
                 router.configure(processes=1, port=port)

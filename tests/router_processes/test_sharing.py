@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.router.kit import Engine, says, until, waits
+from tests.router.kit import Engine, says, waits
 from tests.router_processes.kit import CHAT, Processes, router_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 CLIENTS = 24

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from supervisord_cp.sdk import ControlPlaneManager, ExecutionInstance, RequestMetadata
-from tests.router.kit import Asked, Engine, opens, says, until
+from tests.router.kit import Asked, Engine, opens, says
+from tests.waiting import until
 
 MODEL = "org/model"
 

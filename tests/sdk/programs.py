@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_S, eventually
 
-PATIENCE_S = 60.0
 LLAMA_7B = "meta-llama/Llama-2-7b"
 LLAMA_70B = "meta-llama/Llama-2-70b"
 HOSTS = ("127.0.0.1", "127.0.0.2")
@@ -86,10 +85,7 @@ def engine(command: Sequence[str], output: Path | None = None, **environ: str) -
 
 def healthy(host: str, port: int, patience_s: float = PATIENCE_S) -> None:
     """Wait until an engine serves."""
-    deadline = time.monotonic() + patience_s
-    while get(host, port, "/health")[0] != 200:
-        assert time.monotonic() < deadline, f"nothing serves at {host}:{port}"
-        time.sleep(0.05)
+    eventually(lambda: get(host, port, "/health")[0] == 200, f"{host}:{port} serves", patience_s)
 
 
 def get(host: str, port: int, path: str) -> tuple[int, bytes]:

@@ -14,8 +14,8 @@ from supervisord_cp.sdk import (
     RequestStatus,
     UnknownRequest,
 )
-from tests.router.kit import until
 from tests.sdk.kit import MODEL, cluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -15,8 +15,8 @@ from supervisord_cp.sdk import (
     SchedulingDecision,
     SchedulingPolicy,
 )
-from tests.router.kit import until
 from tests.sdk.kit import Cluster, cluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -28,8 +28,8 @@ from supervisord_cp.config.schema import AgentConfig
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.base import Incarnation, InstanceId
 from supervisord_cp.ports.process import ExitStatus, ProcessRecord, SpawnFailed, SpawnRequest
-from tests.keeper.host import until
 from tests.systemd.stub import Systemctl
+from tests.waiting import PATIENCE_S, until
 
 SLICE = "Slice=supervisord-cp-engines.slice\n"
 INACTIVE = {"out": f"ActiveState=inactive\n{SLICE}"}
@@ -337,12 +337,12 @@ class TestSharing:
             with pytest.raises(subprocess.TimeoutExpired):
                 sharing.wait(0.3)
             (tmp_path / "failed.json").write_text("{}")
-            assert sharing.wait(20) == 0
+            assert sharing.wait(PATIENCE_S) == 0
         assert stat.S_IMODE((tmp_path / "failed.json").stat().st_mode) == 0o640
 
     def test_after_the_end_of_the_keeper_it_does_not_wait(self, tmp_path: Path) -> None:
         program = [sys.executable, "-I", "-S", systemd_share.__file__, str(tmp_path)]
-        assert subprocess.run(program, env={}, timeout=20).returncode == 0
+        assert subprocess.run(program, env={}, timeout=PATIENCE_S).returncode == 0
 
 
 @pytest.mark.asyncio

@@ -20,7 +20,8 @@ from supervisord_cp.adapters.systemd import SystemdBackend
 from supervisord_cp.adapters.systemd_unit import OVER, show, unit_of
 from supervisord_cp.ports.process import ProcessBackend, ProcessRecord
 from tests.keeper import test_adoption
-from tests.keeper.host import Host, ends, until
+from tests.keeper.host import Host, ends
+from tests.waiting import until
 
 if "SUPERVISORD_CP_INSIDE" not in os.environ:
     collect_ignore_glob = ["test_*.py"]

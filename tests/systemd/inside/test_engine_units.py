@@ -18,7 +18,8 @@ from supervisord_cp.adapters.systemd import SystemdBackend
 from supervisord_cp.adapters.systemd_unit import LINKS, show, unit_of
 from supervisord_cp.ports.process import ExitStatus, ProcessRecord, SpawnFailed, instance_directory
 from tests.keeper import programs
-from tests.keeper.host import PATIENCE_S, Host, ends, is_alive, until
+from tests.keeper.host import Host, ends, is_alive
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 
