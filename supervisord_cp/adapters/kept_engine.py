@@ -116,22 +116,24 @@ class KeptEngine:
         """Until nothing is left: listen to a keeper while there is one, then to what it left on disk."""
         while not self._gone.done():
             try:
-                link = await connect(self._directory.path, self._on_status)
-                if link is not None:
-                    await self._listen(link)
-                ended = await asyncio.to_thread(self._directory.exit)
-            except OSError as error:
+                await self._look()
+            except (OSError, RuntimeError) as error:  # no more descriptors, no more threads: it may pass
                 log.warning("cannot see how %s is: %s", self._record.instance, error)
                 await self._pause()
-                continue
-            if (ended is not None and ended.gone) or self._rebooted():
-                self._on_exit(ended)
-                self._on_gone()
-            elif link is None and not (ended is None and await self._resumed()):
-                self._on_exit(ended)
-                await self._end_wanted.wait()
-                await self._pause()
-                await self._sweep()
+
+    async def _look(self) -> None:
+        link = await connect(self._directory.path, self._on_status)
+        if link is not None:
+            await self._listen(link)
+        ended = await asyncio.to_thread(self._directory.exit)
+        if (ended is not None and ended.gone) or self._rebooted():
+            self._on_exit(ended)
+            self._on_gone()
+        elif link is None and not (ended is None and await self._resumed()):
+            self._on_exit(ended)
+            await self._end_wanted.wait()
+            await self._pause()
+            await self._sweep()
 
     async def _resumed(self) -> bool:
         """Whether there may be a keeper again: one that was killed gets a successor while the engine runs."""

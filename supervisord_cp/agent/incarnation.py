@@ -237,6 +237,9 @@ class RunningIncarnation:
         except TimeoutError:
             log.warning("why %s ended cannot be found out: the disk does not answer", end.incarnation)
             return ev.Gone()
+        except Exception:  # it starts again, whatever is wrong with looking at how it ended
+            log.exception("why %s ended", end.incarnation)
+            return ev.Gone()
         return ev.Gone(cause=found.cause, detail=found.evidence)
 
     async def _watch_health(self) -> None:

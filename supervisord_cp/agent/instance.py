@@ -237,10 +237,10 @@ class Instance:
                 self._found = await self._tools.launcher.examine(desired)
             except Refused as refusal:
                 self.held(refusal.reason)
-                await asyncio.sleep(EXAMINE_AGAIN_S)
             else:
                 self._tools.gate.apply(self)
                 return
+            await asyncio.sleep(EXAMINE_AGAIN_S)
 
     async def _clear(self) -> None:
         """End what an earlier agent left; nothing starts before that is gone."""
@@ -256,8 +256,8 @@ class Instance:
     async def _spawn(self, desired: DesiredInstance) -> None:
         assert self._found is not None
         assert self.port is not None
-        self._inputs = await self._tools.launcher.inputs(desired)
         try:
+            self._inputs = await self._tools.launcher.inputs(desired)
             request, notes = self._tools.launcher.request(
                 desired, port=self.port, found=self._found, inputs=self._inputs
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from supervisord_cp.model.base import DeviceId, Incarnation, InstanceId, Value
 from supervisord_cp.model.launch import DesiredInstance, program_of
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.ports.process import ProcessRecord, SpawnRequest
+
+log = logging.getLogger(__name__)
 
 INPUTS_S: Final = 5.0
 INTERNAL_FIRST: Final = 20_000
@@ -118,8 +121,11 @@ class Launcher:
         program = program_of(desired.spec)
         try:
             return await asyncio.to_thread(engine.probe, program)
-        except LaunchRefused as error:
-            params: dict[str, str | int | float] = {"executable": program, "error": str(error)}
+        except Exception as error:  # whatever it is, it may be another one at the next look
+            if not isinstance(error, LaunchRefused | OSError):
+                log.exception("looking at %s", program)
+            words = str(error) or type(error).__name__
+            params: dict[str, str | int | float] = {"executable": program, "error": words}
             raise Refused(Reason(code=ReasonCode.EXECUTABLE_MISSING, params=params)) from error
 
     @property

@@ -18,6 +18,8 @@ from supervisord_cp.ports.process import EngineProcess
 
 log = logging.getLogger(__name__)
 
+WRITE_AGAIN_S: Final = 5.0
+"""How soon a desired state is written again that the disk did not take."""
 STOP_MARGIN_S: Final = 15.0
 """How much longer than the longest grace the end of all engines is waited for."""
 
@@ -83,7 +85,8 @@ class Node:
             self._unwritten.set()
 
     async def keep(self) -> None:
-        """Write down what was believed, then act on it; until cancelled."""
+        """Write down what was believed, then act on it; until cancelled. A disk that does not take it keeps
+        nobody from acting: it is written when the disk does."""
         while True:
             await self._unwritten.wait()
             self._unwritten.clear()
@@ -92,6 +95,7 @@ class Node:
                 await asyncio.to_thread(self._tools.state.save_book, book)
             except OSError as error:
                 self._warn("state.unwritable", f"the desired state cannot be written down: {error}")
+                asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._unwritten.set)
             self._act_on(book)
 
     def _act_on(self, book: Book) -> None:

@@ -55,7 +55,7 @@ class Coroner:
     def examine(self, engine: Engine, end: End) -> Diagnosis:
         """The verdict; its capsule is on disk, unless the disk does not take it. Never fails."""
         secrets = (*self._secrets, *secrets_in(end.notes.desired.spec.env), end.notes.api_key)
-        text = redact(tail_text(Path(end.notes.log_path), TAIL), secrets)
+        text = redact(_log_tail(end), secrets)
         found = with_xids(self._verdict(engine, end, text), end.xids)
         try:
             self._capsules.add(_capsule(end, found, text, redact(end.stacks, secrets)))
@@ -77,6 +77,15 @@ class Coroner:
             return Diagnosis(cause=ExitCause.UNKNOWN)
         found = Diagnosis(cause=cause, evidence=told.evidence)
         return with_oom_kills(found, end.oom.number, end.oom.evidence)
+
+
+def _log_tail(end: End) -> str:
+    """The end of its log; "" where the disk does not give it: the exit status says something too."""
+    try:
+        return tail_text(Path(end.notes.log_path), TAIL)
+    except OSError as error:
+        log.warning("the log of %s cannot be read: %s", end.incarnation, error)
+        return ""
 
 
 def _capsule(end: End, found: Diagnosis, text: str, stacks: str) -> Capsule:

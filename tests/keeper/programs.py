@@ -81,9 +81,10 @@ def daemon():
     os.wait()
     return os.read(read, 32).decode()
 
-print("ready", daemon(), daemon(), flush=True)
+pids = daemon(), daemon()
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 signal.signal(signal.SIGUSR1, lambda *_: os._exit(5))
+print("ready", *pids, flush=True)
 while True:
     time.sleep(600)
 """

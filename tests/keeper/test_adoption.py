@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisord_cp.adapters import keeper_link, kept_engine
+from supervisord_cp.adapters import keeper_link, kept_engine, proctree
 from supervisord_cp.adapters.keeper_directory import IncarnationDirectory
 from supervisord_cp.adapters.keeper_link import KeeperLink
 from supervisord_cp.adapters.keeper_start import start_keeper
@@ -226,6 +226,25 @@ async def test_a_keeper_that_cannot_be_asked_is_not_taken_for_dead(
     await found.stop(grace_s=PATIENCE_S)
     assert (await engine.exited).code == 3
     await found.gone()
+
+
+async def test_leftovers_are_ended_although_nothing_could_be_looked_at_for_a_while(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, boot_id = await lost(host), proctree.running_boot_id
+    failures = iter([OSError(errno.EMFILE, "Too many open files")] * 3)
+
+    def running_boot_id() -> str:
+        for failure in failures:
+            raise failure
+        return boot_id()
+
+    monkeypatch.setattr(proctree, "running_boot_id", running_boot_id)
+    engine = await host.find()
+    await engine.stop(grace_s=0)
+    async with asyncio.timeout(PATIENCE_S):
+        await engine.gone()
+    assert not is_alive(record.pid)
 
 
 async def test_a_stop_of_a_tree_without_a_keeper_ends_it(host: Host) -> None:
