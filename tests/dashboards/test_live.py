@@ -1,4 +1,7 @@
-"""Every query of every dashboard is answered by a real Prometheus that scrapes a live fleet."""
+"""Every query of every dashboard is answered by a real Prometheus that scrapes a live fleet.
+
+vLLM's own dashboards are asked of the same one: discovery's labels must leave theirs alone.
+"""
 
 import asyncio
 import shutil
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisord_cp.obs.dashboards.files import DASHBOARDS
+from tests.dashboards import vllms_own
 from tests.fakes.nvml_stub import StubDriver, build_library
 from tests.prometheus.site import Busy, Site
 
@@ -84,14 +88,21 @@ def unanswered(site: Site) -> list[str]:
     return [name for name, expression in queries.items() if not site.query(expression)]
 
 
+def unanswered_of_vllm(site: Site) -> list[str]:
+    filled = vllms_own.variables(site.query)
+    return [query for query in vllms_own.queries(filled) if not site.query(query)]
+
+
 @pytest.mark.asyncio
-async def test_every_query_has_data(site: Site, driver: StubDriver) -> None:
+async def test_every_query_has_data_of_ours_and_of_vllms_own_dashboards(
+    site: Site, driver: StubDriver
+) -> None:
     await site.until(lambda: site.deployment()["ready"] == 1, "one replica")
     busy = Busy(f"http://127.0.0.1:{site.api}", 6, prompt="x" * 600)  # some blocks of a prefix
     await site.until(lambda: site.deployment()["ready"] == 2, "the load brings a second one")
     driver.add("xid", uuid="GPU-2", code=31)
     for _ in range(60):
-        if not (missing := unanswered(site)):
+        if not (missing := unanswered(site) + unanswered_of_vllm(site)):
             break
         await asyncio.sleep(0.5)
     await busy.end()
