@@ -15,12 +15,40 @@ from typing import Any, Final, TypeVar
 
 import psutil
 
+from tests.ports import free_ports
 from tests.waiting import PATIENCE_S, eventually
 
 MARK: Final = "E2E_MARK"
 """A variable that every process of one `up` inherits, engines included: it finds what is left."""
 
 T = TypeVar("T")
+
+CONFIG: Final = """
+[central]
+control_listen = "127.0.0.1:{control}"
+state_dir = "central"
+settle_s = 0
+[router]
+api_listen = "127.0.0.1:{api}"
+central = "http://127.0.0.1:{control}"
+[agent]
+central = "http://127.0.0.1:{control}"
+listen = ""
+state_dir = "agent"
+log_dir = "logs"
+device = "cpu"
+ports = "{first}-{last}"
+{agent}
+{deployments}"""
+
+
+def configured(folder: Path, deployments: str, agent: str = "slots = 2") -> Path:
+    """A file for a host with everything, on free ports and in this folder; `agent`: more of its table."""
+    api = free_ports(20)
+    numbers = {"api": api, "control": api + 1, "first": api + 2, "last": api + 19}
+    path = folder / "config.toml"
+    path.write_text(CONFIG.format(agent=agent, deployments=deployments, **numbers))
+    return path
 
 
 class Up:

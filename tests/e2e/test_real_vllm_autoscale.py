@@ -8,31 +8,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.local import Up, running
-from tests.ports import free_ports
+from tests.e2e.local import Up, configured, running
 from tests.waiting import eventually
 
 FOLDER = os.environ.get("SUPERVISORD_CP_REAL_VLLM", "")
 LOADING_S = 300.0
 AT_ONCE = 4
 
-CONFIG = """
-[central]
-control_listen = "127.0.0.1:{control}"
-state_dir = "central"
-[router]
-api_listen = "127.0.0.1:{api}"
-central = "http://127.0.0.1:{control}"
-[agent]
-central = "http://127.0.0.1:{control}"
-state_dir = "agent"
-log_dir = "logs"
-device = "cpu"
-slots = 2
+AGENT = """slots = 2
 [agent.allow]
 executables = ["{vllm}"]
 dev_mode = true
 env = ["OMP_*"]
+"""
+DEPLOYMENT = """
 [deployments.tiny]
 engine = "vllm"
 model = "{model}"
@@ -112,9 +101,8 @@ async def test_a_request_wakes_one_load_brings_the_second_and_idleness_takes_the
     tmp_path: Path,
 ) -> None:
     vllm = Path(FOLDER) / "venv/bin/vllm"
-    file = tmp_path / "config.toml"
-    api = free_ports(2)
-    file.write_text(CONFIG.format(vllm=vllm, model=Path(FOLDER) / "tiny-llama", api=api, control=api + 1))
+    deployments = DEPLOYMENT.format(vllm=vllm, model=Path(FOLDER) / "tiny-llama")
+    file = configured(tmp_path, deployments, AGENT.format(vllm=vllm))
     with running(tmp_path, "-c", str(file)) as up:
         clients = Clients(up.api)
         await asyncio.to_thread(eventually, lambda: knows(up.api), "the router knows the deployment")

@@ -7,27 +7,13 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.local import Up, running
-from tests.ports import free_ports
+from tests.e2e.local import Up, configured, running
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 AT_ONCE = 30
-CONFIG = """
-[central]
-control_listen = "127.0.0.1:{control}"
-state_dir = "central"
-[router]
-api_listen = "127.0.0.1:{api}"
-central = "http://127.0.0.1:{control}"
-[agent]
-central = "http://127.0.0.1:{control}"
-state_dir = "agent"
-log_dir = "logs"
-device = "cpu"
-slots = 3
-listen = ""
+AGENT = """slots = 3
 [agent.allow]
 dev_mode = true
 """
@@ -49,12 +35,9 @@ KNOBS = {"well": "{}", "odd": '{"wake_garbled": true}', "slow": '{"load_s": 900}
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    folder, api = tmp_path_factory.mktemp("zero"), free_ports(2)
-    text = CONFIG.format(api=api, control=api + 1)
-    for name, knobs in KNOBS.items():
-        text += DEPLOYMENT.format(name=name, knobs=knobs)
-    (folder / "config.toml").write_text(text)
-    with running(folder, "-c", str(folder / "config.toml")) as up:
+    folder = tmp_path_factory.mktemp("zero")
+    text = "".join(DEPLOYMENT.format(name=name, knobs=knobs) for name, knobs in KNOBS.items())
+    with running(folder, "-c", str(configured(folder, text, AGENT))) as up:
         eventually(lambda: knows(up.api, "slow"), "the router knows its deployments", tell=lambda: up.output)
         yield up
 

@@ -16,11 +16,16 @@ import pytest
 
 from supervisord_cp.adapters.nvml import has_gpu
 from tests.e2e.load import load
-from tests.e2e.local import Up, bindable, port_of, run, running
+from tests.e2e.local import Up, bindable, configured, port_of, run, running
 from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.process
 MODEL = "fake-llama"
+FAKE = f"""
+[deployments.{MODEL}]
+engine = "fake"
+model = "{MODEL}"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +162,13 @@ def test_the_end_during_the_start_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_hurries(tmp_path: Path) -> None:
-    """Engines that ignore SIGTERM have a grace of 30 s, which the second signal cuts short."""
-    with running(tmp_path, "--engine", "fake", "--", "--fake-ignore-sigterm") as up:
+    """Engines that ignore SIGTERM have a grace, an hour here, which the second signal cuts short."""
+    stubborn = f"{FAKE}args = {{ fake-ignore-sigterm = true }}\nstop_grace_s = 3600\n"
+    with running(tmp_path, "-c", str(configured(tmp_path, stubborn))) as up:
         up.ready().process.send_signal(signal.SIGINT)
         up.said("^Stopping: open requests finish")
         up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(20) == 0
+        assert up.process.wait(PATIENCE_S) == 0
         assert up.processes() == []
 
 
@@ -221,14 +227,8 @@ def test_a_listener_that_is_somebody_elses(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_the_end_under_load_lets_streams_finish_and_tells_those_who_wait(tmp_path: Path) -> None:
-    with running(tmp_path, "--engine", "fake", "--replicas", "1", "--", "--fake-itl-ms", "10") as first:
-        await asyncio.to_thread(first.ready)
-    own = tmp_path / "own.toml"
-    table = f"[deployments.{MODEL}]\n"
-    text = (first.state_dir / "up.toml").read_text()
-    assert table in text
-    own.write_text(text.replace(table, f"{table}max_concurrency = 2\n"))
-    up = Up(tmp_path, ("-c", str(own)))
+    slow = f"{FAKE}args = {{ fake-itl-ms = 10 }}\nmax_concurrency = 2\n"
+    up = Up(tmp_path, ("-c", str(configured(tmp_path, slow))))
     try:
         await asyncio.to_thread(up.ready)
         async with aiohttp.ClientSession() as session:

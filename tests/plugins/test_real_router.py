@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.e2e.local import Up
+from tests.e2e.local import Up, configured
 from tests.plugins.files import scorer, write
-from tests.ports import free_ports
 from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio, pytest.mark.timeout(180)]
@@ -31,48 +31,36 @@ FAULTS = {
 UNUSABLE = {"fails to import": "import nowhere_at_all\n", "is no Python": "def f(:\n"}
 
 
+DEPLOYMENT = """
+[plugins]
+paths = ["plugins"]
+[deployments.chat]
+engine = "fake"
+model = "m"
+replicas = 2
+args = { fake-itl-ms = 1 }
+router = "mine"
+"""
+
+
 class Site:
     """`supervisord-cp up` with two fake engines and a folder of policies."""
 
     def __init__(self, root: Path) -> None:
         self.plugins = root / "plugins"
         self.plugins.mkdir()
-        first = free_ports(8)
-        self.control = f"http://127.0.0.1:{first}"
-        self.api = f"http://127.0.0.1:{first + 1}"
-        (root / "config.toml").write_text(
-            f"""
-[central]
-control_listen = "127.0.0.1:{first}"
-state_dir = "central"
-settle_s = 0
-[router]
-api_listen = "127.0.0.1:{first + 1}"
-central = "{self.control}"
-[plugins]
-paths = ["plugins"]
-[agent]
-name = "host"
-central = "{self.control}"
-listen = ""
-state_dir = "agent"
-log_dir = "logs"
-device = "cpu"
-slots = 2
-max_parallel_starts = 2
-ports = "{first + 2}-{first + 7}"
-[deployments.chat]
-engine = "fake"
-model = "m"
-replicas = 2
-args = {{ fake-itl-ms = 1 }}
-router = "mine"
-"""
-        )
-        self._up = Up(root, ("-c", "config.toml"))
+        self._up = Up(root, ("-c", str(configured(root, DEPLOYMENT))))
         self._http = httpx.AsyncClient(timeout=30)
         self.asked = 0
         self.failures: list[str] = []
+
+    @cached_property
+    def api(self) -> str:
+        return self._up.api
+
+    @cached_property
+    def control(self) -> str:
+        return self._up.control
 
     async def get(self, what: str) -> Any:
         try:
