@@ -17,6 +17,7 @@ from aiohttp import web
 from supervisord_cp.adapters.prometheus import PrometheusClient
 from supervisord_cp.adapters.sd_notify import Notifier
 from supervisord_cp.adapters.sqlite import SqliteStore
+from supervisord_cp.central.admitted import Admitted
 from supervisord_cp.central.api import Api, errors
 from supervisord_cp.central.audit import audit
 from supervisord_cp.central.auth import guard, tokens_of
@@ -109,6 +110,7 @@ class _Central:
         )
         self._feed = Feed(self._controller)
         self._sessions = None if self._tokens is None else Sessions(clock.now, self._tokens.role_of)
+        self._admitted = Admitted()
         page = PageApi(self._feed, self._sessions)
         self._api = Api(self._controller, self._links, self._metrics, self._policies, page, time.time)
         self._woken = asyncio.Event()
@@ -143,6 +145,7 @@ class _Central:
             asyncio.create_task(self._queries.run()),
             asyncio.create_task(self._feed.run()),
             asyncio.create_task(self._links.watch_tokens()),
+            asyncio.create_task(self._admitted.watch()),
         ]
         if start_router:
             tasks.append(asyncio.create_task(child.run()))
@@ -173,7 +176,7 @@ class _Central:
         app = web.Application(
             middlewares=[
                 errors,
-                guard(self._tokens, self._metrics.refused, self._sessions),
+                guard(self._tokens, self._metrics.refused, self._sessions, self._admitted),
                 audit(self._controller.events.add),
             ],
             client_max_size=BODY_LIMIT,

@@ -8,12 +8,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from supervisord_cp.adapters.tokens import TokenFile
+from supervisord_cp.central.admitted import Admitted
 from supervisord_cp.central.page.page_api import ASSETS
 from supervisord_cp.central.page.sessions import COOKIE, ROLE, Sessions
 from supervisord_cp.config.schema import Config
 from supervisord_cp.errors import UsageError
 from supervisord_cp.wire.messages import AGENT_PATH, ROUTER_PATH
 
+_CONNECTING: Final = frozenset({AGENT_PATH, ROUTER_PATH})
+"""Links look after these themselves."""
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/login", *ASSETS})
 """The page itself tells nothing; what it shows needs a token."""
 
@@ -41,20 +44,27 @@ def guard(
     tokens: TokenFile | None,
     refused: Callable[[], None] = lambda: None,
     sessions: Sessions | None = None,
+    admitted: Admitted | None = None,
 ) -> Middleware:
     """The middleware that lets a request pass, or answers 401 or 403 and calls `refused`.
 
-    Who passes is `request[ROLE]`.
+    Who passes is `request[ROLE]`, and is held by `admitted` until the request is answered.
     """
+    held = (admitted or Admitted()).held
+
+    def role_of(request: web.Request, tokens: TokenFile) -> tuple[str | None, tuple[int, str] | None]:
+        role = tokens.role_of(request.headers.get("Authorization", ""))
+        if role is None and sessions is not None:
+            return _by_cookie(request, sessions)
+        return role, None
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = _cross_site(request)
         request[ROLE] = ""
+        role: str | None = None
         if refusal is None and tokens is not None and request.path not in OPEN_PATHS:
-            role = tokens.role_of(request.headers.get("Authorization", ""))
-            if role is None and sessions is not None:
-                role, refusal = _by_cookie(request, sessions)
+            role, refusal = role_of(request, tokens)
             request[ROLE] = role or ""
             refusal = refusal or _role_refusal(request, role)
         elif refusal is None and tokens is None:
@@ -63,7 +73,10 @@ def guard(
             refused()
             status, message = refusal
             return web.json_response({"error": message}, status=status)
-        return await handler(request)
+        if tokens is None or role is None or request.path in _CONNECTING:
+            return await handler(request)
+        with held(request, lambda: role_of(request, tokens)[0] == role):
+            return await handler(request)
 
     return middleware
 
@@ -83,7 +96,7 @@ def _role_refusal(request: web.Request, role: str | None) -> tuple[int, str] | N
             401,
             "a token is needed: Authorization: Bearer TOKEN, one of the lines of [central] tokens_file",
         )
-    connecting = request.path in (AGENT_PATH, ROUTER_PATH)
+    connecting = request.path in _CONNECTING
     allowed = {"agent"} if connecting else {"operator"}
     if not connecting and request.method in ("GET", "HEAD"):
         allowed |= {"viewer", "agent"}

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from supervisord_cp.adapters.central_link import CentralLink
 from supervisord_cp.adapters.tokens import TokenFile
+from supervisord_cp.central.admitted import Admitted
 from supervisord_cp.central.api import Api, errors
 from supervisord_cp.central.audit import audit
 from supervisord_cp.central.auth import guard, tokens_of
@@ -48,12 +49,13 @@ async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterato
     )
     feed = Feed(world.controller)
     sessions = None if tokens is None else Sessions(world.clock.now, tokens.role_of)
+    admitted = Admitted()
     page = PageApi(feed, sessions)
     api = Api(world.controller, links, metrics, policies, page, lambda: world.wall)
     app = web.Application(
         middlewares=[
             errors,
-            guard(tokens, metrics.refused, sessions),
+            guard(tokens, metrics.refused, sessions, admitted),
             audit(world.controller.events.add),
         ],
         client_max_size=64 * 1024,
@@ -65,12 +67,13 @@ async def serving(world: World, tokens: TokenFile | None = None) -> AsyncIterato
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    watching = asyncio.create_task(links.watch_tokens())
+    watching = [asyncio.create_task(one) for one in (links.watch_tokens(), admitted.watch())]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield SimpleNamespace(
             session=session, port=port, links=links, api=api, feed=feed, url=f"http://127.0.0.1:{port}"
         )
-        watching.cancel()
+        for one in watching:
+            one.cancel()
         await links.close()
     await runner.cleanup()
 

@@ -11,7 +11,7 @@ import pytest
 from supervisord_cp.adapters.central_link import CentralLink
 from supervisord_cp.adapters.tokens import TokenFile, read_token
 from supervisord_cp.agent.listener import Listener
-from supervisord_cp.central import links
+from supervisord_cp.central import admitted, links
 from supervisord_cp.clock import SystemClock
 from supervisord_cp.config.schema import Listen, StaticInstanceConfig
 from supervisord_cp.engines.registry import all_engines
@@ -35,6 +35,7 @@ def world() -> World:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "TOKENS_EVERY_S", 0.01)
+    monkeypatch.setattr(admitted, "CHECK_EVERY_S", 0.01)
     monkeypatch.setattr(probing, "PERIOD_S", 0.01)
 
 
@@ -78,6 +79,40 @@ async def dialling(url: str, kind: str, world: World, token_file: Path) -> Async
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["/api/v1/events/stream", "/api/v1/page/stream"])
+@pytest.mark.parametrize("way", ["token", "login"])
+async def test_an_open_stream_ends_with_its_token_and_others_go_on(
+    way: str, path: str, world: World, tmp_path: Path
+) -> None:
+    tokens = written(tmp_path / "tokens", "viewer: old\nviewer: kept\n")
+    async with serving(world, TokenFile(tokens)) as served:
+        headers = {"Authorization": "Bearer old"}
+        if way == "login":
+            headers = {}
+            async with served.session.post("/login", data={"token": "old"}) as answer:
+                cookies = {name: one.value for name, one in answer.cookies.items()}
+        kept = {"Authorization": "Bearer kept"}
+        async with (
+            aiohttp.ClientSession(served.url, cookies=cookies if way == "login" else {}) as viewer,
+            viewer.get(path, headers=headers) as stream,
+            served.session.get("/api/v1/events/stream", headers=kept) as other,
+        ):
+            await stream.content.readline()
+            await other.content.readline()
+            written(tokens, "viewer: kept\n")
+            with pytest.raises((aiohttp.ClientPayloadError, ConnectionError)):
+                while await stream.content.readline():
+                    pass
+            async with viewer.get("/api/v1/status", headers=headers) as answer:
+                assert answer.status == 401
+            await until(lambda: len(world.controller.events._subscribers) == 1)
+            world.controller.note("node.cordoned", "a")
+            while (line := await other.content.readline()) and b"node.cordoned" not in line:
+                pass
+            assert b"node.cordoned" in line
 
 
 @pytest.mark.asyncio
