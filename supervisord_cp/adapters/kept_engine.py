@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 
 FIRST_WORD_S: Final = 5.0
 """How long a keeper may take to say how things are, before they are taken as recorded."""
-REPORT_WAIT_S: Final = 2.0
-"""How long a keeper may take to report an end that is seen, before nobody is taken to have seen how."""
+REPORT_WAIT_S: Final = 4.0
+"""How long a keeper may take to report an end that is seen, before nobody is taken to have seen how. It may
+wait for a slow disk to take the last words first."""
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 5.0
 

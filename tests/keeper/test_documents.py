@@ -5,7 +5,9 @@ import pytest
 
 from supervisord_cp.adapters import keeper_directory, proctree
 from supervisord_cp.adapters.keeper_directory import AnswerDocument, ExitDocument, StatusDocument
+from supervisord_cp.adapters.kept_engine import REPORT_WAIT_S
 from supervisord_cp.keeper import protocol
+from supervisord_cp.keeper.pipe import DRAIN_S
 from supervisord_cp.ports.process import ProcessRecord, SpawnRequest
 
 
@@ -37,6 +39,11 @@ def test_files_have_one_name(name: str) -> None:
 
 def test_the_nonce_has_one_variable() -> None:
     assert proctree.NONCE_VARIABLE == protocol.NONCE_VARIABLE
+
+
+def test_an_end_is_waited_for_longer_than_its_keeper_waits_for_the_disk() -> None:
+    """Else a slow disk would cost the exit status."""
+    assert REPORT_WAIT_S >= DRAIN_S + 1.0
 
 
 def test_a_status_of_a_newer_keeper_is_understood() -> None:
