@@ -25,7 +25,8 @@ _COLOURS: Final = {"ok": "green", "warning": "yellow", "error": "red"}
 def doctor(config: Path | None, output: str) -> None:
     """Look at this host and say what is wrong, and what to do.
 
-    Looks at configuration, files, disks, ports, programs, driver, GPUs, units, central, clock, Prometheus.
+    Looks at configuration, files, disks, ports, programs, driver, GPUs, units, central, clock,
+    instances that crash, Prometheus.
     Changes nothing. Exit code 3 when there is an error.
     """
     findings = _examine(config, output)

@@ -1,5 +1,6 @@
 """All looks, for what a configuration says that this host is."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from supervisord_cp.doctor.engines import engine_findings
 from supervisord_cp.doctor.finding import Finding, error
 from supervisord_cp.doctor.gpus import gpu_findings
 from supervisord_cp.doctor.host import folder_findings, limit_finding, secret_findings
+from supervisord_cp.doctor.instances import instance_findings
 from supervisord_cp.doctor.network import (
     central_findings,
     listener_findings,
@@ -98,6 +100,16 @@ def _central(config: Config, roles: tuple[str, ...]) -> Iterator[Finding]:
             except UsageError as problem:
                 yield error(whose, str(problem), "one line with the token alone")
     yield from central_findings(url, tokens, wall())
+    node = "" if "central" in roles else config.agent.name or socket.gethostname()
+    yield from instance_findings(url, tokens[0][1] if tokens else _own_token(config), node)
+
+
+def _own_token(config: Config) -> str:
+    """One of central's own, where it is on this host; "" where there is none to be read."""
+    try:
+        return read_token(config.central.tokens_file, "viewer", "operator", "agent")
+    except UsageError:
+        return ""  # told as a finding of its own
 
 
 def _ours(pid: int) -> bool:

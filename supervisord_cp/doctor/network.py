@@ -14,6 +14,8 @@ from supervisord_cp.doctor.finding import Finding, error, ok, warning
 from supervisord_cp.model.base import Value
 
 TIMEOUT_S: Final = 5.0
+MOST_BYTES: Final = 16 << 20
+"""A thousand instances are about one."""
 SKEW_S: Final = 2.0
 OURS: Final = "supervisord_cp"
 """Part of the command line of whatever is ours."""
@@ -36,7 +38,7 @@ def ask(url: str, path: str, token: str = "") -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
         response = connection.getresponse()
-        text = response.read(1 << 20).decode(errors="replace")
+        text = response.read(MOST_BYTES).decode(errors="replace")
         return Answer(status=response.status, text=text, date=response.headers.get("Date", ""))
     except (OSError, http.client.HTTPException) as problem:
         return Answer(status=0, text=getattr(problem, "strerror", None) or str(problem) or "no answer")
