@@ -10,8 +10,8 @@ from supervisord_cp.model.instance import ExitCause, InstanceState
 from supervisord_cp.model.reason import ReasonCode
 from supervisord_cp.ports.process import ExitStatus
 from tests.agent.fakes import Parts, assembled
-from tests.agent.waiting import until
 from tests.core.instances_kit import desired
+from tests.waiting import until
 
 A = desired("chat-0")
 
