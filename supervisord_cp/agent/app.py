@@ -81,7 +81,7 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
     boot = boot_id()
     state = StateDir(agent.state_dir, boot_id=boot)
     lock = state.lock()
-    stop = _stop_on_signals()
+    stops = _stops_by_signals()
     # A thread may wait for a disk or a program; engines on other disks do not.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "agent"))
     http = EngineHttp()
@@ -101,7 +101,7 @@ async def run_agent(config: Config, *, stop_engines: bool) -> int:
             clock=clock,
             boot_id=boot,
         )
-        return await _Agent(config, outside, stop, tokens=tokens, loopback=loopback).run(
+        return await _Agent(config, outside, stops, tokens=tokens, loopback=loopback).run(
             stop_engines=stop_engines
         )
     finally:
@@ -128,7 +128,7 @@ class _Agent:
         self,
         config: Config,
         outside: _Outside,
-        stop: asyncio.Event,
+        stops: asyncio.Semaphore,
         *,
         tokens: TokenFile | None,
         loopback: bool,
@@ -137,7 +137,7 @@ class _Agent:
         self._config = agent = config.agent
         self._outside = outside
         self._session = secrets.token_hex(8)
-        self._stop = stop
+        self._stops = stops
         self._notifier = Notifier(os.environ)
         roster = self._roster = Roster(outside.identity, outside.gpu)
         self._launcher = Launcher(
@@ -212,12 +212,13 @@ class _Agent:
             asyncio.create_task(self._connect(), name="connect"),
             asyncio.create_task(self._outside.gpu.run(self._node.told), name="gpus"),
         ]
-        stopped = asyncio.create_task(self._stop.wait())
+        stopped = asyncio.create_task(self._stops.acquire())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         self._notifier.stopping()
         failed = done - {stopped}
         for task in failed:
             log.error("the agent stops: %s failed: %r", task.get_name(), task.exception())
+        stopped.cancel()
         if stop_engines:
             await self._stop_engines()
         self._reporter.flush()
@@ -241,9 +242,8 @@ class _Agent:
 
     async def _stop_engines(self) -> None:
         log.info("stopping engines; a second signal ends them without grace")
-        self._stop.clear()
         halt = asyncio.create_task(self._node.halt())
-        again = asyncio.create_task(self._stop.wait())
+        again = asyncio.create_task(self._stops.acquire())
         await asyncio.wait([halt, again], return_when=asyncio.FIRST_COMPLETED)
         if not halt.done():
             await self._node.hurry()
@@ -327,12 +327,12 @@ class _Agent:
         )
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    stop = asyncio.Event()
+def _stops_by_signals() -> asyncio.Semaphore:
+    """Released by each SIGTERM and SIGINT: two that arrive at once are two."""
+    stops = asyncio.Semaphore(0)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+        asyncio.get_running_loop().add_signal_handler(number, stops.release)
+    return stops
 
 
 def _make_log_dir(path: Path) -> None:

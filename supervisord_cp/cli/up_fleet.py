@@ -172,7 +172,10 @@ class LocalFleet:
                     return
 
     def _end(self, children: Sequence[Child], patience_s: float, signals: Signals) -> None:
-        """SIGTERM, again each time that somebody hurries, SIGKILL when out of patience."""
+        """SIGTERM, SIGINT each time that somebody hurries, SIGKILL when out of patience.
+
+        The kernel delivers two signals of one kind as one while the first is pending, of two kinds as two.
+        """
         for child in children:
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + patience_s
@@ -181,7 +184,7 @@ class LocalFleet:
             asked = signals.asked_to_stop(TICK_S)
             self._hurry += asked
             asked, hurried = asked or hurried, False
-            number = signal.SIGKILL if time.monotonic() > deadline else signal.SIGTERM
+            number = signal.SIGKILL if time.monotonic() > deadline else signal.SIGINT
             if asked or number is signal.SIGKILL:
                 for child in living:
                     child.signal(number)

@@ -192,6 +192,20 @@ async def test_a_second_signal_ends_engines_without_grace(host: AgentHost, centr
     assert not any(map(alive, tree))
 
 
+async def test_two_signals_at_once_are_two(host: AgentHost, central: FakeCentral) -> None:
+    await host.connect("--stop-engines")
+    engine = host.engine("chat-0", stop_grace_s=600.0)
+    host.steer("chat-0", "deaf")
+    await central.desire(engine)
+    await central.reached(InstanceState.READY, "chat-0")
+    tree = members(pids(central, "chat-0")["chat-0"])
+    assert host.process is not None
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT):
+        host.process.send_signal(number)
+    assert await host.end(signal.SIGCONT) == 0
+    assert not any(map(alive, tree))
+
+
 async def test_one_stuck_instance_delays_no_other(host: AgentHost, central: FakeCentral) -> None:
     await host.connect()
     stuck = host.engine("slow-0")
