@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from supervisord_cp.agent.metrics import AgentCollector
 from supervisord_cp.agent.metrics import page as agent_page
-from supervisord_cp.central.metrics import Metrics
+from supervisord_cp.central.metrics import Metrics, exposition
 from supervisord_cp.model.base import DeviceId, InstanceId
 from supervisord_cp.model.gpu import Gpu, Holder
 from supervisord_cp.model.instance import ExitCause, LastExit
@@ -114,6 +117,30 @@ async def test_processes_on_a_gpu_are_counted_with_what_they_hold() -> None:
         ("process_memory_bytes", "C", "engine"): 0,
         ("process_memory_bytes", "C", "stranger"): 0,
     }, "what is not known is left out"
+
+
+class Fixed(Collector):
+    """Families that a test made."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self.collect = lambda: families  # type: ignore[method-assign]
+
+
+def test_the_text_is_that_of_prometheus_client() -> None:
+    gauge = GaugeMetricFamily("a", 'What\nis \\ "it".', labels=("z", "b"))
+    for labels, value in (
+        (["1", 'q"\\\n'], 1),
+        (["", "ü"], 0.1),
+        (["x", "y"], 3e12),
+        (["n", "n"], float("nan")),
+    ):
+        gauge.add_metric(labels, value)
+    counter = CounterMetricFamily("c", "Plain.")
+    counter.add_metric([], float("inf"))
+    families = [gauge, counter, GaugeMetricFamily("empty", "None.", labels=("x",))]
+    registry = CollectorRegistry()
+    registry.register(Fixed(families))
+    assert exposition(families) == generate_latest(registry).decode()
 
 
 class SlowRouter:
