@@ -234,14 +234,20 @@ class ClientConnection(asyncio.Protocol):
             while self._exchange is None and not (self._slow or self._lingered >= 0):
                 if self.transport.is_closing():
                     break
-                if self._body is not None or (self._head is None and not self._read_head()):
+                if self._head is None:
+                    if not self._read_head():
+                        break
+                elif self._body is not None:
                     break
-                if self._head is not None and self._body is None:
+                if self._is_whole():
                     self._hand_over()
         except Rejected as error:
             self._refuse(error.rejection)
         finally:
             self._working = False
+
+    def _is_whole(self) -> bool:
+        return self._head is not None and self._body is None
 
     def _read_head(self) -> bool:
         buffer = self._buffer

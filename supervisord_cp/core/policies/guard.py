@@ -109,9 +109,9 @@ class Guard:
             self._count(began)
             self._failed(now, "did not come back and was broken off", grave=True)
             return None
-        except Nonsense as error:
+        except Nonsense as nonsense:
             self._count(began)
-            self._failed(now, str(error))
+            self._failed(now, str(nonsense))
             return None
         except KeyboardInterrupt:
             raise
