@@ -81,6 +81,7 @@ class ReasonCode(StrEnum):
     SIGNAL_NAN = "signal_nan"
     STABLE_WINDOW = "stable_window"
     PANIC_WINDOW = "panic_window"
+    PANIC_HOLDS = "panic_holds"
     ZERO_GRACE = "zero_grace"
     QUEUE = "queue"
     QUEUE_CLEARS = "queue_clears"
@@ -228,6 +229,8 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.SIGNAL_NAN: "no data: {signal} is not a number",
     ReasonCode.STABLE_WINDOW: "{signal} is {value} over {window} s, {target} per replica",
     ReasonCode.PANIC_WINDOW: "panic: {signal} is {value} over {window} s, {target} per replica",
+    ReasonCode.PANIC_HOLDS: "panic: no fewer than {replicas} for {left} s more;"
+    " {signal} is {value} over {window} s",
     ReasonCode.ZERO_GRACE: "no traffic; zero replicas in {left} s if none comes",
     ReasonCode.QUEUE: "{queued} tokens wait, {arriving} tokens/s arrive, {capacity} tokens/s per replica",
     ReasonCode.QUEUE_CLEARS: "the queue of {queued} tokens clears before a new replica would be ready",
@@ -298,4 +301,9 @@ class _Blank(dict[str, object]):
 
 def render(reason: Reason) -> str:
     """The reason as one line for a person."""
-    return _TEXTS[reason.code].format_map(_Blank(reason.params))
+    return _TEXTS[reason.code].format_map(_Blank({key: _plain(one) for key, one in reason.params.items()}))
+
+
+def _plain(value: str | float) -> str | float:
+    """A whole number without `.0`."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -32,7 +32,7 @@ def test_one_that_fails_goes_back_and_is_not_tried_again() -> None:
     shown = deployments(world.controller)[0]
     assert (shown["ready"], shown["wanted"]) == (2, 2)
     assert "went back to" in shown["progress"]
-    assert "50.0 % of its answers fail, 0.0 % of its predecessor's" in shown["progress"]
+    assert "50 % of its answers fail, 0 % of its predecessor's" in shown["progress"]
     assert world.kinds("chat").count("deployment.rollout") == 1
     assert world.kinds("chat").count("deployment.rolled_back") == 1
     router.outcomes = {}

@@ -104,7 +104,7 @@ def test_the_reason_says_what_would_end_the_wait() -> None:
     fail(driver, ExitCause.CONFIGURATION)
     state, reason = shown(driver.life, driver.now)
     assert (state, reason.code) == (InstanceState.BACKOFF, ReasonCode.BACKOFF_OR_CHANGE)
-    assert "next try in 10.0 s or when deployment, program, model" in render(reason)
+    assert "next try in 10 s or when deployment, program, model" in render(reason)
 
 
 @given(st.lists(st.sampled_from(ExitCause), min_size=1, max_size=6), st.floats(0, 4000))

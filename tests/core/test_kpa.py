@@ -388,7 +388,7 @@ def test_a_late_sample_counts_when_it_was_taken() -> None:
 def test_a_new_one_that_finds_replicas_begins_in_panic(ready: int, first: int, panics: bool) -> None:
     made, memory = kpa(view(wanted=ready, ready=ready, signals=concurrency(1.0)), TEN, KpaMemory())
     assert (made.replicas, memory.panic_since_s is not None) == (first, panics)
-    assert made.reason.code is (ReasonCode.PANIC_WINDOW if panics else ReasonCode.STABLE_WINDOW)
+    assert made.reason.code is (ReasonCode.PANIC_HOLDS if panics else ReasonCode.STABLE_WINDOW)
 
 
 @pytest.mark.parametrize("later", [62.0, -500.0])
@@ -459,4 +459,14 @@ def test_a_young_window_is_as_long_as_it_was_watched_and_a_minimum_says_nothing_
         seen = view(low=1, wanted=1, ready=1, signals=concurrency(0.0), now_s=START + second)
         made, memory = kpa(seen, TEN, memory)
     assert made is not None
-    assert render(made.reason) == "concurrency is 0.0 over 10 s, 10.0 per replica"
+    assert render(made.reason) == "concurrency is 0 over 10 s, 10 per replica"
+
+
+def test_a_panic_that_only_keeps_the_number_says_for_how_long() -> None:
+    memory, told = KpaMemory(), []
+    for second in range(30):
+        seen = view(wanted=1, ready=1, signals=concurrency(30.0 if second < 5 else 0.0), now_s=START + second)
+        made, memory = kpa(seen, TEN, memory)
+        told.append(render(made.reason))
+    assert told[4] == "panic: concurrency is 30 over 5 s, 10 per replica"
+    assert told[29] == "panic: no fewer than 3 for 38 s more; concurrency is 0 over 6 s"

@@ -117,6 +117,10 @@ def kpa(view: ScaleView, params: KpaParams, memory: KpaMemory) -> tuple[ScalePro
             "target": round(target, 3),
         },
     )
+    if panicking and replicas > _rounded_up(max(stable, panic or 0.0) / target):
+        left = (memory.panic_since_s or now) + params.stable_window_s - now
+        held = {"replicas": replicas, "left": max(0, round(left))}
+        reason = replace(reason, code=ReasonCode.PANIC_HOLDS, params=reason.params | held)
     if desired == 0 and replicas > 0 and params.scale_to_zero and view.bounds.min == 0:
         reason = Reason(code=ReasonCode.ZERO_GRACE, params={"left": round(_zero_in(now, params, memory))})
     return ScaleProposal(policy="kpa", replicas=float(replicas), reason=reason), memory
