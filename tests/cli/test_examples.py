@@ -14,6 +14,7 @@ from supervisord_cp.cli.main import program
 from supervisord_cp.doctor.finding import Finding
 from supervisord_cp.doctor.gpus import gpu_findings
 from supervisord_cp.doctor.host import room, secret_findings
+from supervisord_cp.doctor.instances import failing
 from supervisord_cp.model.base import DeviceId
 from supervisord_cp.model.gpu import Gpu, GpuHealth, Holder
 from tests.cli.conftest import Run
@@ -97,6 +98,19 @@ def test_explain_deployment(run: Run, central: StubCentral) -> None:
     assert shown == example("autoscaling.md", "supervisord-cp explain deployment chat")
 
 
+CRASHING = {
+    "id": "chat-1",
+    "node": "gpu-a",
+    "state": "backoff",
+    "restarts": 4,
+    "last_exit": {
+        "cause": "gpu_memory",
+        "age_s": 12.3,
+        "detail": "torch.OutOfMemoryError: CUDA out of memory.",
+    },
+}
+
+
 def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The findings are made by what makes them on a host."""
     token = tmp_path / "agent-token"
@@ -119,6 +133,7 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         yield room("[agent] state_dir", Path("/var/lib/supervisord-cp/agent"), int(64.8 * GIB), 252 * GIB)
         yield from secret_findings([("[agent] token_file", token)])
         yield from gpu_findings(ProbeLine(gpus=gpus), "cuda", ours=())
+        yield from failing([CRASHING])
 
     monkeypatch.setattr("supervisord_cp.doctor.examine.examine", examine)
     config = tmp_path / "config.toml"
