@@ -46,7 +46,7 @@ def test_every_command_has_a_section_and_every_section_a_command() -> None:
 def test_options_are_those_of_the_command(name: str) -> None:
     section = re.sub(
         r"^ +→ .*$", "", sections(CLI)[name], flags=re.MULTILINE
-    )  # other commands, as next steps
+    )
     documented = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section))
     if "client options" in " ".join(section.split()):
         documented |= CLIENT_OPTIONS
