@@ -119,6 +119,7 @@ class Api:
             ),
             ("POST", "/api/v1/nodes/{id}/cordon", self._cordon(True), "place nothing new on a node or GPU"),
             ("POST", "/api/v1/nodes/{id}/uncordon", self._cordon(False), "lift a cordon"),
+            ("POST", "/api/v1/nodes/{id}/forget", self.forget, "give up a node that is gone for good"),
             (
                 "POST",
                 "/api/v1/routers/restart",
@@ -260,6 +261,11 @@ class Api:
             return web.json_response({"message": message})
 
         return handler
+
+    async def forget(self, request: web.Request) -> web.StreamResponse:
+        message = self._operations.forget(request.match_info["id"])
+        await self._c.memory.flush()
+        return web.json_response({"message": message})
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         paths: dict[str, dict[str, Any]] = {}

@@ -100,6 +100,16 @@ class Controller:
             self.nodes[node] = replace(view, connected=False, acknowledged=0)
         self.note("node.disconnected", node, severity=Severity.WARNING, node=node)
 
+    def forget(self, node: NodeName) -> list[InstanceId]:
+        """Give up a node that is not connected, with the places on it: those are returned. If it comes back
+        it is a new one."""
+        places = self.memory.forget_node(node, self.nodes.pop(node).instances)
+        self._published.pop(node, None)
+        self._routed.pop(node, None)
+        self.routers.forget_node(node)
+        self.wake()
+        return places
+
     def report(self, report: NodeReport) -> bool:
         """Take in a report. False: a full one is needed."""
         view = self.nodes[report.node]

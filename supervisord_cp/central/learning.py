@@ -1,4 +1,4 @@
-"""Learning the fleet after the memory was lost: nothing that runs is removed for that."""
+"""Learning what runs where nothing is remembered: the memory was lost, or the node was forgotten."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -9,7 +9,7 @@ from supervisord_cp.central.scale_view import configured
 from supervisord_cp.config.schema import Config
 from supervisord_cp.model.assignment import Assignment, Override
 from supervisord_cp.model.base import DeploymentName
-from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import LaunchSpec, RunState, revision_of
 
 _RUNS: Final[Mapping[InstanceState, RunState]] = {
@@ -28,28 +28,36 @@ def learn(
     """Take over what a node says it runs for deployments that are configured, when the memory is empty.
 
     A fixed deployment of which more runs than is configured keeps that many until somebody says
-    `scale NAME auto`; an automatic one has its own rules for shrinking.
+    `scale NAME auto`; an automatic one has its own rules for shrinking. Of a node that was forgotten
+    and is back all that was ours is taken over, and no number changes: what has been replaced elsewhere
+    is too many now, and drains.
     """
-    if not memory.fresh:
+    ours = memory.returned(view.name)
+    if not (memory.fresh or ours):
         return
     for status in view.instances.values():
-        if status.id in memory.assignments or status.deployment not in specs:
-            continue
-        spec = specs[status.deployment]
-        memory.assign(
-            Assignment(
-                id=status.id,
-                deployment=status.deployment,
-                node=view.name,
-                devices=status.devices,
-                revision=status.revision,
-                spec=spec if revision_of(spec) == status.revision else None,
-                run=_RUNS.get(status.state, RunState.RUNNING),
-                restart=status.restart,
-                max_concurrency=status.max_concurrency,
-            )
-        )
-        note("instance.learned", status.id, node=view.name)
+        if status.id not in memory.assignments and (status.deployment in specs or status.id in ours):
+            memory.assign(_place(status, view, specs.get(status.deployment)))
+            note("instance.learned", status.id, node=view.name)
+    if not ours:
+        _keep_numbers(memory, config)
+
+
+def _place(status: InstanceStatus, view: NodeView, spec: LaunchSpec | None) -> Assignment:
+    return Assignment(
+        id=status.id,
+        deployment=status.deployment,
+        node=view.name,
+        devices=status.devices,
+        revision=status.revision,
+        spec=spec if spec is not None and revision_of(spec) == status.revision else None,
+        run=_RUNS.get(status.state, RunState.RUNNING),
+        restart=status.restart,
+        max_concurrency=status.max_concurrency,
+    )
+
+
+def _keep_numbers(memory: Memory, config: Config) -> None:
     for deployment in config.deployments:
         name = DeploymentName(deployment.name)
         if deployment.autoscale is not None:

@@ -1,13 +1,13 @@
 """What central has decided and must remember: every change is queued to the store at once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from supervisord_cp.central.decisions import Decisions
 from supervisord_cp.central.fleet import NodeView
-from supervisord_cp.model.assignment import Assignment, BadRevision, Cordon, Hold, Override
+from supervisord_cp.model.assignment import Assignment, BadRevision, Cordon, Forgotten, Hold, Override
 from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, InstanceId, NodeName, Value
 from supervisord_cp.model.instance import InstanceStatus
 from supervisord_cp.model.node import NodeInventory
@@ -25,7 +25,7 @@ class KnownNode(Value, frozen=True, kw_only=True):
 
 
 class Memory:
-    """Assignments, overrides, cordons, holds, known nodes, engine keys, and where scaling stands."""
+    """Assignments, overrides, cordons, holds, nodes known and forgotten, engine keys, and scaling."""
 
     def __init__(self, store: StorePort) -> None:
         self._store = store
@@ -49,6 +49,9 @@ class Memory:
         }
         self.known: dict[NodeName, KnownNode] = {
             NodeName(name): node for name, node in _load(store, Kind.NODE, KnownNode).items()
+        }
+        self.forgotten: dict[NodeName, Forgotten] = {
+            NodeName(name): node for name, node in _load(store, Kind.FORGOTTEN, Forgotten).items()
         }
         self.keys: dict[NodeName, dict[Incarnation, str]] = {
             NodeName(name): keys for name, keys in _load(store, Kind.KEYS, dict[Incarnation, str]).items()
@@ -137,11 +140,31 @@ class Memory:
             self.keys[node] = dict(keys)
             self._store.put(Kind.KEYS, node, msgspec.json.encode(dict(keys)).decode())
 
-    def forget_node(self, node: NodeName) -> None:
+    def forget_node(self, node: NodeName, seen: Iterable[InstanceId]) -> list[InstanceId]:
+        """Give up a node, with its cordons and the places on it. Returns those, in order; `seen` are the
+        instances that it last told of."""
+        places = sorted(a.id for a in self.assignments.values() if a.node == node)
+        before = self.forgotten.get(node)
+        names = {*places, *seen, *(() if before is None else before.instances)}
+        if names:
+            self.forgotten[node] = forgotten = Forgotten(node=node, instances=tuple(sorted(names)))
+            self._store.put(Kind.FORGOTTEN, node, _text(forgotten))
+        for instance in places:
+            self.unassign(instance)
+        self.uncordon(node, None)
         self.known.pop(node, None)
         self.keys.pop(node, None)
         self._store.delete(Kind.NODE, node)
         self._store.delete(Kind.KEYS, node)
+        return places
+
+    def returned(self, node: NodeName) -> frozenset[InstanceId]:
+        """A forgotten node is back: the names that its engines may have; empty for any other node."""
+        forgotten = self.forgotten.pop(node, None)
+        if forgotten is None:
+            return frozenset()
+        self._store.delete(Kind.FORGOTTEN, node)
+        return frozenset(forgotten.instances)
 
     async def flush(self) -> None:
         """Wait until every change so far is on disk."""

@@ -1,4 +1,4 @@
-"""What operators ask for: scale, start, stop, restart, drain, cordon. Each answers with what it did."""
+"""What operators ask for: scale, start, stop, restart, drain, cordon, forget. Each says what it did."""
 
 import difflib
 from collections.abc import Iterable
@@ -94,6 +94,19 @@ class Operations:
         self._c.note("node.cordoned" if on else "node.uncordoned", what, node=node)
         self._c.wake()
         return f"{what} is {'cordoned: nothing new is placed there' if on else 'open again'}"
+
+    def forget(self, name: str) -> str:
+        """Give up a node that is gone for good: its replicas are placed elsewhere."""
+        node = self._node(name)
+        if self._c.nodes[node].connected:
+            raise NotPossible(
+                f"{name} is connected; to take it out of the fleet `drain {name}`, stop its agent on that "
+                "host, then forget it"
+            )
+        places = self._c.forget(node)
+        message = f"{name} is forgotten" + (f"; given up with it: {', '.join(places)}" if places else "")
+        self._c.note("node.forgotten", name, node=node, message=message)
+        return message
 
     def _each(self, assignments: Iterable[Assignment], verb: str, deadline_s: float | None) -> list[str]:
         done = [a.id for a in assignments if self._one(a, verb, deadline_s)]

@@ -33,7 +33,8 @@ def make_plan(
     assignments = tuple(memory.assignments.values())
     able = frozenset(name for name, (_, status) in known.statuses.items() if _could_sleep(status))
     reserve = Reserve(able=able, slept_s=slept_s)
-    made = plan(wanted, assignments, known.states, nodes, placer, reserve=reserve)
+    reserved = {name for node in memory.forgotten.values() for name in node.instances}
+    made = plan(wanted, assignments, known.states, nodes, placer, reserve=reserve, reserved=reserved)
     actions = list(made.actions)
     configured_names = {DeploymentName(d.name) for d in config.deployments}
     for assignment in assignments:

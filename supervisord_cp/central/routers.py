@@ -66,6 +66,12 @@ class Routers:
             if old is None or _rotation(old) != _rotation(part):
                 self._urgent = True
 
+    def forget_node(self, node: NodeName) -> None:
+        """It is no part of the fleet any more."""
+        if self._parts.pop(node, None) is not None:
+            self._changed = self._urgent = True
+        self.update_keys(node, {})
+
     def update_deployments(self, deployments: tuple[RoutedDeployment, ...]) -> None:
         if deployments != self._deployments:
             self._deployments = deployments

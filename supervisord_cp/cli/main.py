@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "drain": "operate",
     "cordon": "operate",
     "uncordon": "operate",
+    "forget": "operate",
     "logs": "follow",
     "events": "follow",
     "explain": "follow",

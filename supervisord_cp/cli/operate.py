@@ -121,6 +121,20 @@ def uncordon(client: ControlClient, node: str) -> None:
     _cordon(client, "uncordon", node)
 
 
+@click.command()
+@with_client
+@click.argument("node")
+def forget(client: ControlClient, node: str) -> None:
+    """Give up a NODE that is gone for good.
+
+    Its replicas are placed elsewhere. One that is connected is refused; one that comes back is a new node.
+    """
+    target = resolve_node(node, _names(client))
+    if target.gpu:
+        raise click.UsageError(f"only a whole node is forgotten; to keep engines away: cordon {node}")
+    _post(client, "forget", target, {})
+
+
 def _act(client: ControlClient, verb: str, text: str, deadline: float | None) -> None:
     for target in resolve(text, _names(client)):
         _post(client, verb, target, {} if deadline is None else {"deadline_s": deadline})

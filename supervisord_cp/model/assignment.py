@@ -89,6 +89,14 @@ class Cordon(Value, frozen=True, kw_only=True):
     device: DeviceId | None = None
 
 
+class Forgotten(Value, frozen=True, kw_only=True):
+    """A node that was given up. Its engines may run on where nobody sees them, so that their names are
+    given to no others: should it come back, each is still told from all the rest."""
+
+    node: NodeName
+    instances: tuple[InstanceId, ...]
+
+
 class BadRevision(Value, frozen=True, kw_only=True):
     """A revision that did not come up, or is worse; its predecessor is wanted instead until the configuration
     changes."""

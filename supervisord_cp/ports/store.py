@@ -13,6 +13,7 @@ class Kind(StrEnum):
     CORDON = "cordon"
     HOLD = "hold"
     NODE = "node"
+    FORGOTTEN = "forgotten"
     KEYS = "keys"
     BAD_REVISION = "bad_revision"
     SCALING = "scaling"

@@ -147,6 +147,13 @@ async def test_operations_by_http(world: World) -> None:
         assert (await post("/nodes/a/stop", {"gpu": "slot-1"})) == (200, {"instances": ["chat-1"]})
         assert (await post("/nodes/a/cordon", {}))[0] == 200
         assert (await post("/nodes/a/cordon", {"gpu": 77}))[0] == 404
+        status, answer = await post("/nodes/a/forget", {})
+        assert (status, "a is connected" in answer["error"]) == (400, True)
+        world.agents["a"].disconnect()
+        status, answer = await post("/nodes/a/forget", {})
+        assert (status, "a is forgotten" in answer["message"]) == (200, True)
+        told = [e.event for e in world.controller.events.recent() if e.event.kind == "operator.forget"]
+        assert [(e.subject, e.data["actor"]) for e in told] == [("a", "anybody at 127.0.0.1")]
         status, answer = await post("/instances/chat-9/stop", {})
         assert (status, "no instance named chat-9" in answer["error"]) == (404, True)
 
@@ -172,6 +179,8 @@ async def test_roles(world: World, tmp_path: Path) -> None:
             ("POST", "/api/v1/nodes/a/cordon", "v-token"): 403,
             ("POST", "/api/v1/nodes/a/cordon", "a-token"): 403,
             ("POST", "/api/v1/nodes/a/cordon", "o-token"): 200,
+            ("POST", "/api/v1/nodes/a/forget", "v-token"): 403,
+            ("POST", "/api/v1/nodes/a/forget", "a-token"): 403,
             ("GET", m.AGENT_PATH, "o-token"): 403,
             ("GET", m.ROUTER_PATH, "v-token"): 403,
         }
@@ -179,7 +188,7 @@ async def test_roles(world: World, tmp_path: Path) -> None:
             assert await ask(method, path, token) == status, (method, path, token)
         headers = {"Authorization": "Bearer v-token"}
         async with served.session.get("/metrics", headers=headers) as answer:
-            assert "supervisord_cp_auth_failures_total 7.0" in await answer.text()
+            assert "supervisord_cp_auth_failures_total 9.0" in await answer.text()
 
 
 def test_a_listener_off_loopback_needs_tokens() -> None:

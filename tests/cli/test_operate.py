@@ -76,6 +76,18 @@ def test_only_nodes_are_cordoned(run: Run, fleet: StubCentral) -> None:
     assert not fleet.posts
 
 
+def test_forget(run: Run, fleet: StubCentral) -> None:
+    fleet.says("nodes/gpu-a/forget", {"message": "gpu-a is forgotten"})
+    assert run("forget", "gpu-a").stdout == "gpu-a is forgotten\n"
+    assert fleet.posts == [("/api/v1/nodes/gpu-a/forget", {})]
+
+
+@pytest.mark.parametrize(("target", "code"), [("gpu-a:0", 2), ("gpu-b", 1), ("chat", 1)])
+def test_only_whole_nodes_are_forgotten(run: Run, fleet: StubCentral, target: str, code: int) -> None:
+    assert run("forget", target).exit_code == code
+    assert not fleet.posts
+
+
 @pytest.mark.parametrize(
     ("words", "body"),
     [

@@ -5,7 +5,7 @@ that a lost step, a restart or a changed mind needs no special case.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from supervisord_cp.core.scaling.placement import NodeCapacity, Place
@@ -43,16 +43,17 @@ def plan(
     placer: Placer,
     *,
     reserve: Reserve = NOBODY_SLEEPS,
+    reserved: Collection[InstanceId] = (),
     may_start: bool = True,
 ) -> ScalePlan:
     """The next actions for deployments in the order given (the first gets devices first).
 
-    `states` are observed; an instance without one has not been reported yet. While `may_start` is
-    false (agents are still connecting) nothing is started or retired.
+    `states` are observed; an instance without one has not been reported yet. No name in `reserved` is
+    given out. While `may_start` is false (agents are still connecting) nothing is started or retired.
     """
     if not may_start:
         return ScalePlan()
-    made = _Plan(assignments, states, nodes, placer, reserve)
+    made = _Plan(assignments, states, nodes, placer, reserve, reserved)
     for item in wanted:
         made.add(item)
     return ScalePlan(actions=tuple(made.actions), unplaced=tuple(made.unplaced))
@@ -68,6 +69,7 @@ class _Plan:
         nodes: Sequence[NodeCapacity],
         placer: Placer,
         reserve: Reserve,
+        reserved: Collection[InstanceId],
     ) -> None:
         self.actions: list[Action] = []
         self.unplaced: list[Unplaced] = []
@@ -78,7 +80,7 @@ class _Plan:
         self._states = states
         self._reserve = reserve
         self._room = Room(nodes, assignments, placer)
-        self._names = {a.id for a in assignments} | set(states)
+        self._names = {a.id for a in assignments} | set(states) | set(reserved)
         self._left = MOST_STARTS
         self._settled: set[InstanceId] = set()
         """Sleepers that were woken or stopped."""

@@ -178,7 +178,8 @@ function nodeCard(name, [one, mayAct]) {
     make("header", {}, make("strong", {}, name), pill(one.state, tones[one.state] ?? "unknown"),
       one.cordoned ? pill("cordoned", "warn") : null, one.zone ? make("span", { class: "soft" }, one.zone) : null,
       one.gpu_message ? make("span", { class: "soft" }, one.gpu_message) : null,
-      mayAct ? button(one.cordoned ? "Uncordon" : "Cordon", "cordon", () => act(verb, `nodes/${name}/${verb}`, text)) : null),
+      mayAct ? button(one.cordoned ? "Uncordon" : "Cordon", "cordon", () => act(verb, `nodes/${name}/${verb}`, text)) : null,
+      mayAct && one.state !== "connected" ? button("Forget", "forget", () => act("Forget", `nodes/${name}/forget`, `Is ${name} gone for good? It leaves the fleet, and its replicas are placed elsewhere.`)) : null),
     make("ul", { class: "devices" }, ...byName(one.devices).sort(([, a], [, b]) => (a.index ?? 0) - (b.index ?? 0)).map(deviceTile)));
 }
 
