@@ -44,9 +44,7 @@ def test_every_command_has_a_section_and_every_section_a_command() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_are_those_of_the_command(name: str) -> None:
-    section = re.sub(
-        r"^ +→ .*$", "", sections(CLI)[name], flags=re.MULTILINE
-    )
+    section = re.sub(r"^ +→ .*$", "", sections(CLI)[name], flags=re.MULTILINE)
     documented = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section))
     if "client options" in " ".join(section.split()):
         documented |= CLIENT_OPTIONS
