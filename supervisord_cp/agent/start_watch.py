@@ -7,7 +7,7 @@ from typing import Final
 
 from supervisord_cp.adapters.tree_work import work_of
 from supervisord_cp.agent.launch import RunNotes
-from supervisord_cp.agent.log_files import LogFollower
+from supervisord_cp.agent.start_log import StartLog
 from supervisord_cp.agent.starts import Starts
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
@@ -29,6 +29,8 @@ from supervisord_cp.ports.process import EngineProcess
 
 READ_S: Final = 0.2
 """Between two looks at the log."""
+DISK_S: Final = 1.0
+"""How long the log's disk may take to answer before its processes are looked at without."""
 WORK_S: Final = 2.0
 """Between two looks at what its processes do, which costs a look through the host's."""
 
@@ -86,17 +88,16 @@ class StartWatch:
 
     async def run(self) -> None:
         """Watch until `ready` or cancelled."""
-        follower = LogFollower(Path(self._notes.log_path))
+        log = StartLog(Path(self._notes.log_path))
         work, rest = Work(), b""
         last = due = self._clock.now()
         try:
             while not self._over:
-                while piece := follower.read():
+                while piece := await log.read(DISK_S):
                     self._logged = True
                     *lines, rest = (rest + piece).split(b"\n")
                     for line in lines:
                         self._read(line.decode(errors="replace"))
-                    await asyncio.sleep(0)
                 now = self._clock.now()
                 if now >= due:
                     before, work = work, await asyncio.to_thread(self._work)
@@ -104,7 +105,7 @@ class StartWatch:
                     last, due = now, now + WORK_S
                 await asyncio.sleep(READ_S)
         finally:
-            follower.close()
+            log.close()
 
     def ready(self) -> None:
         """It serves: learn from it."""

@@ -1,12 +1,18 @@
 """Watching starts: estimates from starts before, kept over agents; what stands still is said."""
 
+import asyncio
 import os
+import threading
+from collections import Counter
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from supervisord_cp.adapters.tree_work import work_of
 from supervisord_cp.agent import start_watch
+from supervisord_cp.agent.log_files import LogFollower
+from supervisord_cp.agent.start_log import StartLog
 from supervisord_cp.agent.starts import Starts
 from supervisord_cp.agent.state import StateDir
 from supervisord_cp.clock import ManualClock
@@ -99,6 +105,79 @@ async def test_what_stands_still_is_said_and_then_ended(
         assert last.cause is ExitCause.START_TIMEOUT
         assert last.detail.startswith("nothing has moved for 12")
         assert last.detail.endswith("s (spawned, usually 10 s)")
+
+
+class HungLog:
+    """Reading one log never ends, until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.let_go = threading.Event()
+        self.readers: list[int] = []
+        read = LogFollower.read
+
+        def hangs(follower: LogFollower) -> bytes:
+            if follower._path.name == name and not self.let_go.is_set():
+                self.readers.append(threading.get_ident())
+                if threading.get_ident() != threading.main_thread().ident:
+                    self.let_go.wait()
+            return read(follower)
+
+        monkeypatch.setattr(LogFollower, "read", hangs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go.set()
+
+
+@pytest.mark.asyncio
+async def test_a_log_whose_disk_hangs_costs_the_phase_of_its_own_start_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(start_watch, "READ_S", 0.005)
+    monkeypatch.setattr(start_watch, "WORK_S", 0.0)
+    monkeypatch.setattr(start_watch, "DISK_S", 0.01)
+    looks: Counter[frozenset[int]] = Counter()
+    monkeypatch.setattr(start_watch, "work_of", lambda pids: looks.update([pids]) or Work())
+    b = desired("chat-1", devices=("slot-1",))
+    with assembled(tmp_path) as parts, HungLog(monkeypatch, "chat-0.log") as hung:
+        for one in (A, b):
+            (tmp_path / f"{one.id}.log").write_text("loading\n")
+        parts.http.health_of = dict.fromkeys((URL, "http://127.0.0.1:101"), REFUSED)
+        parts.take(A, b)
+        await until(lambda: len(parts.roster.instances) == 2)
+        mine, other = (parts.roster.instances[one.id] for one in (A, b))
+        await until(lambda: other.status().phase is Phase.LOADING, what="the other start is followed")
+        await until(lambda: hung.readers, what="the read")
+        seen = looks.total()
+        await until(lambda: len(looks) == 2 and looks.total() > seen + 6, what="its processes are looked at")
+        assert mine.status().phase is Phase.SPAWNED
+        assert hung.readers == [hung.readers[0]], "one read at a time"
+        assert hung.readers[0] != threading.main_thread().ident
+        assert [record.message for record in caplog.records].count(
+            f"the log {tmp_path / 'chat-0.log'} cannot be read: its disk does not answer"
+        ) == 1
+        hung.let_go.set()
+        await until(lambda: mine.status().phase is Phase.LOADING, what="followed when the disk answers")
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_ends_while_its_log_hangs_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.log"
+    path.write_text("loading\n")
+    closed = threading.Event()
+    monkeypatch.setattr(LogFollower, "close", lambda follower: closed.set())
+    with HungLog(monkeypatch, path.name) as hung:
+        log = StartLog(path)
+        assert await log.read(0.01) == b""
+        log.close()
+        await asyncio.sleep(0)
+        assert not closed.is_set(), "it is being read"
+        hung.let_go.set()
+        await until(closed.is_set, what="closed")
 
 
 def test_work_is_what_the_kernel_counts(tmp_path: Path) -> None:
