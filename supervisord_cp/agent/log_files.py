@@ -5,6 +5,7 @@ Full logs are renamed to `PATH.1` (the newest), `PATH.2` …, and the last log o
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -84,9 +85,8 @@ def last_lines(path: Path, count: int, *, before: tuple[int, int] | None = None)
     pieces: list[bytes] = []
     wanted = count
     sought = before
-    previous = _written(path.with_name(f"{path.name}.previous"))
-    for file in (path, *_rotated(path)):
-        if wanted <= 0 or (file is not path and _written(file) <= previous):
+    for file in _of_one_incarnation(path):
+        if wanted <= 0:
             break
         descriptor = _open(file)
         if descriptor is None:
@@ -107,18 +107,30 @@ def last_lines(path: Path, count: int, *, before: tuple[int, int] | None = None)
 
 
 def tail_text(path: Path, size: int) -> str:
-    """The last `size` bytes of the present log file, from the beginning of a line; "" without a log."""
-    descriptor = _open(path)
-    if descriptor is None:
-        return ""
-    try:
-        end = os.fstat(descriptor).st_size
-        piece = os.pread(descriptor, size, max(0, end - size))
-    finally:
-        os.close(descriptor)
-    if end > size:
-        piece = piece.partition(b"\n")[2]
-    return piece.decode(errors="replace")
+    """The last `size` bytes of an incarnation's log and its rotated files, from the beginning of a line; ""
+    without a log."""
+    pieces: list[bytes] = []
+    seen: set[int] = set()
+    wanted, start = size, 0
+    for file in _of_one_incarnation(path):
+        if wanted <= 0 or start > 0:
+            break
+        descriptor = _open(file)
+        if descriptor is None:
+            continue
+        try:
+            status = os.fstat(descriptor)
+            if status.st_ino in seen:
+                continue  # rotated while it was read
+            seen.add(status.st_ino)
+            start = max(0, status.st_size - wanted)
+            pieces.append(os.pread(descriptor, wanted, start))
+        finally:
+            os.close(descriptor)
+        wanted -= len(pieces[-1])
+    if start > 0:
+        pieces[-1] = pieces[-1].partition(b"\n")[2]
+    return b"".join(reversed(pieces)).decode(errors="replace")
 
 
 def _tail(descriptor: int, end: int, lines: int) -> bytes:
@@ -138,6 +150,19 @@ def _tail(descriptor: int, end: int, lines: int) -> bytes:
         if start < 0:
             return whole
     return whole[start + 1 :]
+
+
+def _of_one_incarnation(path: Path) -> Iterator[Path]:
+    """The present file, then the full ones that the same incarnation wrote, the newest first.
+
+    What was written after the last log of the incarnation before is its own.
+    """
+    yield path
+    previous = _written(path.with_name(f"{path.name}.previous"))
+    for file in _rotated(path):
+        if _written(file) <= previous:
+            return
+        yield file
 
 
 def _rotated(path: Path) -> list[Path]:

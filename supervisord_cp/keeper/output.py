@@ -110,6 +110,9 @@ class RotatedLog:
                 os.truncate(self._path, 0)
         self._size = 0
         self._line_open = False
+        # There always is one: the next incarnation keeps it as `previous`, and what is older is not its own.
+        with contextlib.suppress(OSError):
+            self._file = self._open()
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC

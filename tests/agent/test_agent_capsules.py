@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -115,6 +115,21 @@ async def test_an_abnormal_end_is_kept_with_its_evidence(tmp_path: Path) -> None
 
 
 @pytest.mark.asyncio
+async def test_an_end_just_after_a_rotation_is_kept_with_what_was_before_it(tmp_path: Path) -> None:
+    with assembled(tmp_path) as parts:
+        (tmp_path / "chat-0.log.previous").write_text("the incarnation before\n")
+        (tmp_path / "chat-0.log.2").write_text("long ago\n")
+        for old in ("chat-0.log.previous", "chat-0.log.2"):
+            os.utime(tmp_path / old, (1000, 1000))
+        (tmp_path / "chat-0.log.1").write_text("RuntimeError: something new\n")
+        (tmp_path / "chat-0.log").write_text("INFO: good bye\n")
+        parts.take(A)
+        kept = await crashed(parts, ExitStatus(code=3))
+        assert kept["log_tail"] == "RuntimeError: something new\nINFO: good bye\n"
+        assert kept["evidence"] == "RuntimeError: something new"
+
+
+@pytest.mark.asyncio
 async def test_an_end_that_was_asked_for_is_not_kept(tmp_path: Path) -> None:
     with assembled(tmp_path) as parts:
         parts.take(A)
@@ -209,6 +224,7 @@ def test_the_newest_are_kept_and_nobody_pushes_out_everybody(names: list[str], m
     assert KEPT_OF_ONE < KEPT
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=400), st.integers(0, 3000))
 def test_a_capsule_is_bounded_and_keeps_the_end_of_the_log(text: str, repeat: int) -> None:
     tail = f"{text * repeat}the last words"

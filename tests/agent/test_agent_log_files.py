@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from supervisord_cp.agent import log_files
 from supervisord_cp.agent.log_files import LogFollower, last_lines, tail_text
 from supervisord_cp.agent.logs import NoLog, read_log
+from supervisord_cp.keeper.output import LONGEST_LINE_BYTES, RotatedLog
 from tests.waiting import PATIENCE_S
 
 
@@ -154,6 +155,43 @@ def test_tail_text_begins_with_a_line(log: Log) -> None:
     log.write("first line\nsecond\n")
     assert tail_text(log.path, 100) == "first line\nsecond\n"
     assert tail_text(log.path, 10) == "second\n"
+
+
+def test_tail_text_goes_back_over_a_rotation(log: Log) -> None:
+    log.write("first line\nsecond\n")
+    log.rotate()
+    log.write("third\n")
+    log.rotate()
+    log.write("fourth\n")
+    assert tail_text(log.path, 100) == "first line\nsecond\nthird\nfourth\n"
+    assert tail_text(log.path, 21) == "second\nthird\nfourth\n"
+    assert tail_text(log.path, 20) == "third\nfourth\n"
+    assert tail_text(log.path, 13) == "third\nfourth\n"
+    assert tail_text(log.path, 7) == "fourth\n"
+
+
+def test_tail_text_is_of_one_incarnation_as_the_keeper_writes_it(log: Log) -> None:
+    """The one before ended just when its log was full."""
+    kept = {"max_bytes": 40, "files": 3}
+    first = RotatedLog(str(log.path), **kept)
+    first.write(b"first: all is well\n" * 2)
+    first.write(b"x" * (LONGEST_LINE_BYTES + 40) + b"\n")
+    first.close()
+    second = RotatedLog(str(log.path), **kept)
+    second.write(b"second: short\n")
+    assert tail_text(log.path, 4096) == "second: short\n"
+    assert last_lines(log.path, 9) == b"second: short\n"
+    previous = log.path.with_name("x.log.previous")
+    assert previous.exists()
+    os.utime(previous, (0, 0))
+    for file in log.path.parent.glob("x.log.[0-9]"):
+        os.utime(file, (0, 0))
+    second.write(b"second: a line that fills it\n")
+    second.write(b"second: the end\n")
+    second.close()
+    assert log.path.read_text() == "second: the end\n"
+    assert tail_text(log.path, 4096).startswith("second: short\n")
+    assert tail_text(log.path, 4096).endswith("\nsecond: the end\n")
 
 
 async def take(pieces: AsyncGenerator[str, None], enough: str) -> str:
