@@ -4,9 +4,10 @@
 
 The router runs as it is shipped: API keys, the default routing policy, accounting, metrics, retries on. It is
 compared in the same run with a plain aiohttp reverse proxy (`naive_aiohttp.py`), with a bare relay on asyncio
-protocols and uvloop without any policy (`naive_protocol.py`), with nginx and HAProxy where they are
-installed, and with no proxy at all. What is measured is pinned to one core and everything else to another;
-rounds are interleaved, medians shown. The figure to quote is the ratio to the others in the same run.
+protocols and uvloop without any policy (`naive_protocol.py`), with nginx, HAProxy, vllm-router and
+sglang-router where they are installed, and with no proxy at all. What is measured is pinned to one core and
+everything else to another; rounds are interleaved, medians shown. The figure to quote is the ratio to the
+others in the same run.
 
 The load tools (`mock_backend.c`, `load.c`, the two baselines) are looked for in `../shared/bench` beside the
 repository, or where $SUPERVISORD_CP_BENCH says, and compiled into `benchmarks/.build`.

@@ -97,7 +97,7 @@ def leaving(target: Target) -> None:
         for _ in range(LEAVING):
             client = socket.create_connection(("127.0.0.1", target.port))
             clients.append(client)
-            body = b'{"model":"bench","messages":[],"stream":true}'
+            body = b'{"model":"bench","messages":[{"role":"user","content":"x"}],"stream":true}'
             client.sendall(
                 b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer sk-bench\r\n"
                 b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)

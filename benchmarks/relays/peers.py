@@ -1,6 +1,7 @@
 """What is measured: the router as it is shipped, and what it is compared with. One process each."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,10 @@ CHUNKS = 64
 CHUNK_MS = 20
 DIRECT, BARE, OURS, PLAIN = "direct", "bare relay", "supervisord-cp", "plain aiohttp"
 NGINX, HAPROXY = "nginx", "HAProxy"
+VLLM_ROUTER, SGLANG_ROUTER = "vllm-router", "sglang-router"
+"""Gateways in Rust, from PyPI; they cannot share an environment with what else is tested here."""
+OPTIONAL = {NGINX: "nginx", HAPROXY: "haproxy", VLLM_ROUTER: "vllm-router", SGLANG_ROUTER: "sglang-router"}
+"""Programs that are compared where they are installed."""
 
 
 @dataclass
@@ -117,23 +122,45 @@ def haproxy(folder: Path, port: int, backends: list[int]) -> list[str]:
     return [found(HAPROXY), "-db", "-f", str(config)]
 
 
+def rust_gateway(name: str, folder: Path, port: int, backends: list[int]) -> list[str]:
+    """Its cheapest policy that looks at load; errors are logged only."""
+    argv = [
+        found(name),
+        *(["launch"] if name == SGLANG_ROUTER else []),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    argv += ["--policy", "power_of_two", "--log-level", "error"]
+    argv += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
+    return [*argv, "--worker-urls", *urls(backends)]
+
+
 def found(name: str) -> str:
     """Where a program is, also where only root looks; "" when it is not installed."""
-    return (
-        shutil.which(name.lower(), path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin") or ""
-    )
+    places = (os.environ.get("SUPERVISORD_CP_PEERS", ""), os.environ.get("PATH", ""), "/usr/sbin", "/sbin")
+    return shutil.which(OPTIONAL[name], path=":".join(filter(None, places))) or ""
 
 
-RELAYS: dict[str, Command] = {BARE: bare, OURS: ours, PLAIN: plain, NGINX: nginx, HAPROXY: haproxy}
+RELAYS: dict[str, Command] = {
+    BARE: bare,
+    OURS: ours,
+    PLAIN: plain,
+    NGINX: nginx,
+    HAPROXY: haproxy,
+    VLLM_ROUTER: partial(rust_gateway, VLLM_ROUTER),
+    SGLANG_ROUTER: partial(rust_gateway, SGLANG_ROUTER),
+}
 
 
 @contextlib.contextmanager
 def running(only: set[str], mock: Path) -> Iterator[list[Target]]:
-    """All targets, up and answering; nginx and HAProxy where they are installed."""
+    """All targets, up and answering; the optional ones where they are installed."""
     wanted = {
         name: command
         for name, command in RELAYS.items()
-        if (not only or name in only) and (name not in (NGINX, HAPROXY) or found(name))
+        if (not only or name in only) and (name not in OPTIONAL or found(name))
     }
     processes: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory(prefix="router-bench-") as temporary:
