@@ -54,8 +54,8 @@ CPU is the time that a relay's processes were given, user and system.
 The router runs as it is shipped: API keys, the default routing policy, accounting, metrics and retries on.
 The plain aiohttp proxy (`web.Application`, `ClientSession`, uvloop) and the bare relay (asyncio protocols on
 uvloop, no policy, no checks) do nothing but relay. nginx and HAProxy are those of Debian, with connections to
-engines kept and logs off. vllm-router and sglang-router are those of PyPI, in an environment of their own whose
-`bin` is `$SUPERVISORD_CP_PEERS`, with a cheap policy that looks at load (`power_of_two`), errors logged only.
+engines kept and logs off. vllm-router and sglang-router are those of PyPI (`$SUPERVISORD_CP_PEERS` is the
+`bin` of their environment), with a cheap policy that looks at load, `power_of_two`, and errors logged only.
 
 * requests: about 900 bytes there and 600 back, 32 connections, as many as go through; each client sends the
   same headers every time but for the length of the body, as clients do;
