@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from supervisord_cp.agent.log_files import BLOCK, LogFollower, last_lines
+from supervisord_cp.agent.log_files import BLOCK
+from supervisord_cp.agent.log_reading import LogReading
 
 LINES: Final = 100
 """When the caller names no number."""
@@ -28,19 +29,19 @@ async def read_log(path: Path, *, lines: int, follow: bool, previous: bool) -> A
     """
     if previous:
         path = path.with_name(f"{path.name}.previous")
-    if not follow and not path.exists():
+    if not follow and not await asyncio.to_thread(path.exists):
         raise NoLog(f"there is no log at {path}")
-    follower = LogFollower(path, from_end=True)
+    log = LogReading(path, from_end=True)
     try:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        tail = await asyncio.to_thread(last_lines, path, lines, before=follower.start)
+        tail = await log.tail(lines)
         for start in range(0, len(tail), BLOCK):
             yield decoder.decode(tail[start : start + BLOCK])
         while follow and not previous:
-            piece = await asyncio.to_thread(follower.read)
+            piece = await log.read()
             if piece:
                 yield decoder.decode(piece)
             else:
                 await asyncio.sleep(LOOK_S)
     finally:
-        follower.close()
+        log.close()

@@ -7,7 +7,7 @@ from typing import Final
 
 from supervisord_cp.adapters.tree_work import work_of
 from supervisord_cp.agent.launch import RunNotes
-from supervisord_cp.agent.start_log import StartLog
+from supervisord_cp.agent.log_reading import LogReading
 from supervisord_cp.agent.starts import Starts
 from supervisord_cp.clock import Clock
 from supervisord_cp.core.instances import events as ev
@@ -88,7 +88,7 @@ class StartWatch:
 
     async def run(self) -> None:
         """Watch until `ready` or cancelled."""
-        log = StartLog(Path(self._notes.log_path))
+        log = LogReading(Path(self._notes.log_path))
         work, rest = Work(), b""
         last = due = self._clock.now()
         try:

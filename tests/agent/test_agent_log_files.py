@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -14,7 +15,7 @@ from supervisord_cp.agent import log_files
 from supervisord_cp.agent.log_files import LogFollower, last_lines, tail_text
 from supervisord_cp.agent.logs import NoLog, read_log
 from supervisord_cp.keeper.output import LONGEST_LINE_BYTES, RotatedLog
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 
 class Log:
@@ -220,9 +221,62 @@ async def test_read_log(log: Log) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_disk_of_a_log_is_never_touched_on_the_loop(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched = set()
+    real = log_files._open
+
+    def opens(path: Path) -> int | None:
+        touched.add(threading.current_thread())
+        return real(path)
+
+    monkeypatch.setattr(log_files, "_open", opens)
+    log.write("a\n")
+    following = read_log(log.path, lines=1, follow=True, previous=False)
+    assert await take(following, "a\n") == "a\n"
+    log.write("b\n")
+    log.rotate()
+    log.write("c\n")
+    assert await take(following, "c\n") == "b\nc\n"
+    await following.aclose()
+    assert touched
+    assert threading.main_thread() not in touched
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_leaves_while_the_disk_hangs_closes_no_file_under_the_read(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write("a\n")
+    reads, let_go, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def hangs(follower: LogFollower) -> bytes:
+        reads.set()
+        let_go.wait()
+        return b""
+
+    monkeypatch.setattr(LogFollower, "read", hangs)
+    monkeypatch.setattr(LogFollower, "close", lambda follower: closed.set())
+    following = read_log(log.path, lines=1, follow=True, previous=False)
+    try:
+        assert await take(following, "a\n") == "a\n"
+        waiting = asyncio.create_task(anext(following))
+        await until(reads.is_set)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not closed.is_set()
+    finally:
+        let_go.set()
+    await until(closed.is_set)
+
+
+@pytest.mark.asyncio
 async def test_a_character_that_comes_in_two_pieces(log: Log) -> None:
     log.write("x\n")
-    following = read_log(log.path, lines=0, follow=True, previous=False)
+    following = read_log(log.path, lines=1, follow=True, previous=False)
+    assert await take(following, "x\n") == "x\n"
     waiting = asyncio.create_task(take(following, "ü"))
     await asyncio.sleep(0)
     with log.path.open("ab") as file:

@@ -12,7 +12,7 @@ import pytest
 from supervisord_cp.adapters.tree_work import work_of
 from supervisord_cp.agent import start_watch
 from supervisord_cp.agent.log_files import LogFollower
-from supervisord_cp.agent.start_log import StartLog
+from supervisord_cp.agent.log_reading import LogReading
 from supervisord_cp.agent.starts import Starts
 from supervisord_cp.agent.state import StateDir
 from supervisord_cp.clock import ManualClock
@@ -171,7 +171,7 @@ async def test_a_start_that_ends_while_its_log_hangs_leaves_no_file_open(
     closed = threading.Event()
     monkeypatch.setattr(LogFollower, "close", lambda follower: closed.set())
     with HungLog(monkeypatch, path.name) as hung:
-        log = StartLog(path)
+        log = LogReading(path)
         assert await log.read(0.01) == b""
         log.close()
         await asyncio.sleep(0)
