@@ -82,20 +82,25 @@ async def test_what_stands_still_is_said_and_then_ended(
 ) -> None:
     """Each look is three seconds after the one before."""
     monkeypatch.setattr(start_watch, "READ_S", 0.005)
-    monkeypatch.setattr(start_watch, "work_of", lambda _: Work())
     clock = ManualClock()
+
+    def still(pids: object) -> Work:
+        clock.advance(3.0)
+        return Work()
+
+    monkeypatch.setattr(start_watch, "work_of", still)
     with assembled(tmp_path, clock=clock) as parts:
         parts.starts.note(A, {Phase.SPAWNED: 10.0})
         parts.http.health_of[URL] = REFUSED
         parts.take(A)
         await until(lambda: parts.state_of("chat-0") is InstanceState.STARTING)
         instance = parts.roster.instances[A.id]
+        process = await until(lambda: parts.backend.processes.get(A.id), what="spawned")
         said = set()
 
         def ended() -> object:
-            clock.advance(3.0)
             said.add(instance.status().reason.code)
-            return parts.backend.processes[A.id].stops
+            return process.stops
 
         await until(ended, what="ended")
         assert ReasonCode.STUCK_IN_PHASE in said

@@ -131,6 +131,11 @@ async def test_a_fleet_is_watched_operated_and_looked_into(up: Up) -> None:
         await tab.until(f"{text('#deployments tbody')}.includes('1 of 1')")
         await tab.until(f"{text('#events ol')}.includes('scale fake-llama (replicas=1) by anybody')")
 
+        # A node that is there is not to be forgotten; one that is gone is.
+        offered = "nodeCard('gpu-z', [{{ state: '{}', devices: {{}} }}, {}]).innerHTML.includes('forget')"
+        states = [("connected", "true"), ("lost", "true"), ("lost", "false")]
+        assert [await tab.run(offered.format(*one)) for one in states] == [False, True, False]
+
         # The slash key leads to the filter.
         await tab.key("/", 191)
         assert await tab.run("document.activeElement.id") == "filter"
