@@ -14,6 +14,8 @@ from supervisord_cp.model.signal import MISSING, Signal, SignalName, SignalSourc
 
 RATE_WINDOW_S: Final = 10.0
 """Arrivals are counted over this time."""
+INFLIGHT_WINDOW_S: Final = 2.0
+"""Requests in flight are averaged over this time: at one moment there may be none between two of many."""
 LATENCY_WINDOW_S: Final = 60.0
 """Latencies are averaged over this time."""
 ROUTER_STALE_S: Final = 5.0
@@ -62,6 +64,7 @@ class Signals:
     def __init__(self) -> None:
         self._arrivals: dict[tuple[str, DeploymentName], _Rate] = {}
         self._prompt: dict[tuple[str, DeploymentName], _Rate] = {}
+        self._inflight: dict[tuple[str, DeploymentName], _Rate] = {}
         self._generated: dict[Incarnation, _Rate] = {}
         self._preempted: dict[Incarnation, _Rate] = {}
         self._busy: dict[DeviceId, _Count] = {}
@@ -80,6 +83,8 @@ class Signals:
             key = (report.router, demand.deployment)
             self._arrivals.setdefault(key, _Rate(RATE_WINDOW_S)).add(now, demand.arrivals_total)
             self._prompt.setdefault(key, _Rate(RATE_WINDOW_S)).add(now, demand.prompt_tokens_total)
+            if demand.inflight_s_total is not None:
+                self._inflight.setdefault(key, _Rate(INFLIGHT_WINDOW_S)).add(now, demand.inflight_s_total)
 
     def node_reported(self, view: NodeView, now: float) -> None:
         """Count engines' totals, at the moments they were read."""
@@ -117,7 +122,7 @@ class Signals:
     def forget(self, routers: Iterable[str], incarnations: Iterable[Incarnation]) -> None:
         """Keep only what still exists."""
         names, alive = set(routers), set(incarnations)
-        for by_router in (self._arrivals, self._prompt):
+        for by_router in (self._arrivals, self._prompt, self._inflight):
             for key in [k for k in by_router if k[0] not in names]:
                 del by_router[key]
         for incarnation in [i for i in self._seen if i not in alive]:
@@ -180,6 +185,7 @@ class Signals:
         out: dict[str, Signal] = {}
         for signal, field in _DEMAND_FIELDS.items():
             out[signal] = together(*(_of_router(r, name, field, now) for r in counting))
+        out[SignalName.INFLIGHT] = together(*(self._inflight_of(r, name, now) for r in counting))
         for signal, rates in (
             (SignalName.REQUESTS_PER_S, self._arrivals),
             (SignalName.PROMPT_TOKENS_PER_S, self._prompt),
@@ -192,6 +198,13 @@ class Signals:
                 )
             out[signal] = together(*parts)
         return out
+
+    def _inflight_of(self, router: RouterView, name: DeploymentName, now: float) -> Signal:
+        """The mean where the router tells it, else what it had at the moment."""
+        rate = self._inflight.get((router.id, name))
+        mean = MISSING if rate is None else rate.signal(now, SignalSource.ROUTER, ROUTER_STALE_S)
+        told = _of_router(router, name, "inflight", now)
+        return mean if told.known and mean.known else told
 
     def replica(self, status: InstanceStatus, view: NodeView, now: float) -> dict[str, Signal]:
         """What is measured on one replica."""
@@ -232,9 +245,13 @@ _COUNTERS: Final[Mapping[str, float]] = {
 _DEMAND_FIELDS: Final[Mapping[SignalName, str]] = {
     SignalName.QUEUED: "queued",
     SignalName.QUEUED_TOKENS: "queued_tokens",
-    SignalName.INFLIGHT: "inflight",
 }
-_DEMAND: Final = (*_DEMAND_FIELDS, SignalName.REQUESTS_PER_S, SignalName.PROMPT_TOKENS_PER_S)
+_DEMAND: Final = (
+    *_DEMAND_FIELDS,
+    SignalName.INFLIGHT,
+    SignalName.REQUESTS_PER_S,
+    SignalName.PROMPT_TOKENS_PER_S,
+)
 
 
 def _of_router(router: RouterView, name: DeploymentName, field: str, now: float) -> Signal:

@@ -21,6 +21,8 @@ class DeploymentDemand(Value, frozen=True, kw_only=True):
     queued: int = 0
     queued_tokens: int = 0
     inflight: int = 0
+    inflight_s_total: float | None = None
+    """How long its requests have been in flight, all together, in seconds; None: the router does not say."""
     arrivals_total: int = 0
     prompt_tokens_total: int = 0
     completed_total: int = 0

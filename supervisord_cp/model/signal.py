@@ -45,7 +45,7 @@ class SignalName(StrEnum):
     QUEUED_TOKENS = "queued_tokens"
     """Estimated prompt tokens of those."""
     INFLIGHT = "inflight"
-    """Requests that were sent to a replica and are not done."""
+    """Requests that were sent to a replica and are not done: the mean over the last seconds."""
     REQUESTS_PER_S = "requests_per_s"
     """Requests that arrive."""
     PROMPT_TOKENS_PER_S = "prompt_tokens_per_s"

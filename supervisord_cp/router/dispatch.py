@@ -201,6 +201,8 @@ class Dispatcher:
     def tick(self) -> None:
         """To be called a few times a second: deadlines of the queue, and room that time has made."""
         now = self.clock()
+        for lane in self.fleet.lanes.values():
+            lane.look(now)
         for lane in self.fleet.waiting():
             self._placement.expire(lane, now)
             self._placement.pump(lane, now, in_turn=False)

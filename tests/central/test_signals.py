@@ -116,6 +116,37 @@ def test_arrivals_are_a_rate_and_a_router_that_begins_anew_does_not_make_it_nega
     assert fleet.read()[SignalName.REQUESTS_PER_S].value == pytest.approx(5.0)
 
 
+def test_requests_in_flight_are_a_mean_and_not_what_there_is_between_two_of_them() -> None:
+    fleet = Fleet()
+    for second in range(6):
+        demand = DeploymentDemand(deployment="chat", inflight=4 * (second % 2), inflight_s_total=3.9 * second)
+        fleet.router("r", RouterReport(router="r", demand=(demand,)))
+        if second:
+            assert fleet.read()[SignalName.INFLIGHT].value == pytest.approx(3.9)
+        fleet.later(1.0)
+    assert fleet.read()[SignalName.INFLIGHT].window_s == pytest.approx(2.0)
+
+
+def test_a_router_that_does_not_tell_the_mean_is_taken_at_its_word() -> None:
+    fleet = Fleet()
+    for inflight in (4, 0, 3):
+        fleet.router(
+            "r",
+            RouterReport(router="r", demand=(DeploymentDemand(deployment="chat", inflight=inflight),)),
+        )
+        assert fleet.read()[SignalName.INFLIGHT].value == inflight
+        fleet.later(1.0)
+
+
+def test_a_router_that_begins_anew_makes_the_mean_no_less_than_zero() -> None:
+    fleet = Fleet()
+    for total in (50.0, 60.0, 0.0):
+        demand = DeploymentDemand(deployment="chat", inflight=2, inflight_s_total=total)
+        fleet.router("r", RouterReport(router="r", demand=(demand,)))
+        fleet.later(1.0)
+    assert fleet.read()[SignalName.INFLIGHT].value == 2
+
+
 def test_latencies_are_means_of_what_was_counted_lately() -> None:
     """Two engines: 10 first tokens in 1 s each, 30 in 3 s each; the mean is over requests, not engines."""
     fleet = Fleet()

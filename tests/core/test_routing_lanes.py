@@ -70,6 +70,20 @@ def test_a_lane_chooses_among_those_with_room() -> None:
     assert made.inflight == 2
 
 
+def test_requests_in_flight_are_summed_up_over_time() -> None:
+    made, _ = lane(routed(0))
+    account = made.choose(ITEM, 0.0)
+    assert account is not None
+    made.look(10.0)
+    leases = [account.open(1, 1), account.open(1, 1)]
+    made.look(11.0)
+    leases.pop().close()
+    made.look(13.0)
+    leases.pop().close()
+    made.look(14.0)
+    assert made.demand().inflight_s_total == 2 * 1.0 + 1 * 2.0
+
+
 def test_ejected_ones_are_left_out_unless_all_are() -> None:
     made, _ = lane(routed(0), routed(1), ejected=("d-0.a",))
     assert {made.choose(ITEM, 0.0).incarnation for _ in range(20)} == {"d-1.a"}  # type: ignore[union-attr]

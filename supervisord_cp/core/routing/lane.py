@@ -61,6 +61,9 @@ class Lane(Generic[Item]):
         self.decisions: Final = Decisions()
         self.arrivals = 0
         self.prompt_tokens = 0
+        self.inflight_s = 0.0
+        """Requests in flight, summed up over time."""
+        self._looked_at: float | None = None
         self.completed = 0
         self.failed = 0
         self.changed_at = 0.0
@@ -149,6 +152,13 @@ class Lane(Generic[Item]):
                 choice = self._with_trial(choice)
             self.decisions.note(request.id, now, choice, candidates, router.names)
         return self._accounts[choice.candidate.instance.incarnation]
+
+    def look(self, now: float) -> None:
+        """To be called a few times a second: many requests that begin and end together look like none between
+        two of them, so what is told is the mean of many looks."""
+        if self._looked_at is not None:
+            self.inflight_s += self.inflight * (now - self._looked_at)
+        self._looked_at = now
 
     def arrived(self, item: Item, now: float) -> None:
         """A request has come."""
@@ -263,6 +273,7 @@ class Lane(Generic[Item]):
             queued=len(self.line),
             queued_tokens=self.line.tokens,
             inflight=self.inflight,
+            inflight_s_total=self.inflight_s,
             arrivals_total=self.arrivals,
             prompt_tokens_total=self.prompt_tokens,
             completed_total=self.completed,
