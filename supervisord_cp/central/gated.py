@@ -1,11 +1,14 @@
 """Why replicas that have a place are not started yet, each reason once. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from supervisord_cp.model.instance import InstanceState
 
 Json = dict[str, Any]
+
+_TOLD_OTHERWISE: Final = frozenset({InstanceState.READY, InstanceState.GATED, InstanceState.STARTING})
 
 
 def gated(instances: Iterable[Mapping[str, Any]]) -> list[Json]:
@@ -20,8 +23,12 @@ def gated(instances: Iterable[Mapping[str, Any]]) -> list[Json]:
     ]
 
 
-def why_not_ready(deployment: Mapping[str, Any]) -> str:
-    """What stands between a deployment and the replicas that it wants, in a few words."""
+def why_not_ready(deployment: Mapping[str, Any], instances: Iterable[Mapping[str, Any]]) -> str:
+    """What stands between a deployment and the replicas that it wants, in a few words.
+
+    `instances`: all there are. Those that neither serve nor start are told by their state.
+    """
+    own = [item for item in instances if item["deployment"] == deployment["name"] and not item["static"]]
     waiting = sum(len(one["instances"]) for one in deployment["gated"])
     parts = [f"cannot place: {one['message']}" for one in deployment["cannot_place"][:1]]
     parts += [
@@ -30,4 +37,6 @@ def why_not_ready(deployment: Mapping[str, Any]) -> str:
     ]
     if starting := deployment["starting"] - waiting:
         parts.append(f"{starting} starting")
-    return "; ".join(parts) or "0 starting"
+    others = Counter(item["state"] for item in own if item["state"] not in _TOLD_OTHERWISE)
+    parts += [f"{count} {state}" for state, count in sorted(others.items())]
+    return "; ".join(parts) or "nothing is started yet"

@@ -372,7 +372,8 @@ def _problems(
         yield render(Reason(code=ReasonCode.SETTLING))
     for item in all_deployments:
         if item["ready"] + item["static_ready"] < item["wanted"]:
-            yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why_not_ready(item)})"
+            why = why_not_ready(item, all_instances)
+            yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why})"
     for item in all_instances:
         if item["state"] in (InstanceState.CRASHED, InstanceState.BACKOFF, InstanceState.DEGRADED) or (
             item["ejected"] or (item["static"] and not item["ready"])

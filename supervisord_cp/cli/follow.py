@@ -14,6 +14,7 @@ from supervisord_cp.cli.client import ControlClient
 from supervisord_cp.cli.connect import with_client
 from supervisord_cp.cli.explained import decision_lines, decisions_sheet
 from supervisord_cp.cli.explained_instance import end_lines, instance_lines
+from supervisord_cp.cli.explained_request import request_parts
 from supervisord_cp.cli.options import output_option, time_of
 from supervisord_cp.cli.render import print_json, print_sheet, until_interrupted
 
@@ -138,6 +139,10 @@ def explain(
         _print_lines(instance_lines(value))
         _print_events(value)
         _print_lines(end_lines(value))
+    elif kind == "request":
+        for heading, sheet in request_parts(value):
+            click.echo(heading)
+            print_sheet(sheet)
     else:
         _print_lines(outline(value))
 

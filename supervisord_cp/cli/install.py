@@ -101,7 +101,13 @@ def prometheus(
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--prometheus", metavar="URL", help="The fleet's Prometheus; else [prometheus] url.")
 @config_option(required=False)
-def grafana(dry_run: bool, prometheus: str | None, config: Path | None) -> None:
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
+    metavar="DIR",
+    help="Write below DIR in place of /, for an image or a look at the files.",
+)
+def grafana(dry_run: bool, prometheus: str | None, config: Path | None, root: Path | None) -> None:
     """Install dashboards and a datasource into Grafana's folders.
 
     Writes below /etc/grafana/provisioning and /var/lib/grafana/dashboards. Doing it again brings everything
@@ -109,14 +115,14 @@ def grafana(dry_run: bool, prometheus: str | None, config: Path | None) -> None:
     """
     from supervisord_cp.cli import install_grafana
 
-    if not dry_run and not (ROOT / install_grafana.PROVISIONING).is_dir():
+    if not dry_run and root is None and not (ROOT / install_grafana.PROVISIONING).is_dir():
         raise UsageError(
             f"there is no {ROOT / install_grafana.PROVISIONING}: install Grafana on this host first, "
-            "or import the files of packaging/grafana/dashboards by hand"
+            "or write its files elsewhere with --root DIR, to import the dashboards by hand"
         )
     url = prometheus or _prometheus_of(config) or install_grafana.PACKAGED_PROMETHEUS
-    perform(install_grafana.plan(packaged("grafana"), url, root=ROOT), dry_run=dry_run)
-    if not dry_run:
+    perform(install_grafana.plan(packaged("grafana"), url, root=root or ROOT), dry_run=dry_run)
+    if not dry_run and root is None:
         click.echo("\nNext: systemctl restart grafana-server; the dashboards are in the folder `vLLM fleet`.")
 
 

@@ -119,6 +119,10 @@ def spelled(form: Spelled) -> Scalar:
     return Scalar("a string", parse, advise=_quote_it)
 
 
+_OTHER_WORDS: Final = {"gpu": "cuda"}
+"""What people call it, where another word looks more alike."""
+
+
 def one_of(form: OneOf) -> Scalar:
     """One of a few words."""
     words = [str(word) for word in form.words]
@@ -130,7 +134,8 @@ def one_of(form: OneOf) -> Scalar:
 
     def advise(raw: object, key: str) -> str:
         lower = {word.lower(): word for word in words}
-        near = get_close_matches(raw.lower(), lower, n=1) if isinstance(raw, str) else []
+        said = _OTHER_WORDS.get(raw.lower(), raw.lower()) if isinstance(raw, str) else ""
+        near = get_close_matches(said, lower, n=1)
         return f'did you mean "{lower[near[0]]}"?' if near else ""
 
     return Scalar(expects, parse, advise=advise)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -77,8 +78,23 @@ def policy_findings(reading: Reading, registry: Registry, *, lenient: bool = Fal
         wrong = _wrong_shadow(deployment.value.shadow, registry)
         if wrong is not None and (finding := _finding((*deployment.path, "shadow"), wrong, lenient=lenient)):
             yield finding
+    yield from _missing_queries(reading)
     if not lenient:
         yield from _missing_folders(reading)
+
+
+def _missing_queries(reading: Reading) -> Iterator[Finding]:
+    """`hpa` reads named PromQL results; one that has no such name would hold its number for ever."""
+    known = reading.config.prometheus.queries
+    for section in reading.policies:
+        query = section.value.params.get("query")
+        if section.value.use != "hpa" or not isinstance(query, str) or not query or query in known:
+            continue
+        where = (*section.path, "params", "query")
+        near = get_close_matches(query, known, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"add `{query} = 'PromQL'` to [prometheus.queries]"
+        message = f'{dotted(where)} is "{query}", and [prometheus.queries] has none of that name'
+        yield Finding(where=where, message=message, hint=hint)
 
 
 def _finding(where: KeyPath, error: Unresolved, *, lenient: bool) -> Finding | None:

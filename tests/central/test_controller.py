@@ -434,3 +434,13 @@ def test_what_a_gated_replica_waits_for_is_told_with_its_deployment() -> None:
         {"reason": "awaiting_start_slot", "message": words, "instances": ["chat-1", "chat-2"]}
     ]
     assert f"chat: 0 of 3 ready (2 not started: {words}; 1 starting)" in status(world.controller)["problems"]
+
+
+def test_replicas_that_neither_serve_nor_start_are_told_by_their_state() -> None:
+    world = World(deployment(replicas=3))
+    agent = world.agent(slots=3)
+    world.run(30.0)
+    for name in ("chat-1", "chat-2"):
+        agent.instances[name] = replace(agent.instances[name], state=InstanceState.BACKOFF)
+    agent.report()
+    assert "chat: 1 of 3 ready (2 backoff)" in status(world.controller)["problems"]

@@ -142,3 +142,19 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown.exit_code == 3
     text = trimmed(shown.stdout).replace(str(tmp_path), "/etc/supervisord-cp")
     assert text == example("cli.md", "supervisord-cp doctor -c /etc/supervisord-cp/config.toml")
+
+
+def test_explain_request(run: Run, central: StubCentral) -> None:
+    decision = {
+        "pick": "chat-2",
+        "alternates": ["chat-1"],
+        "left_out": ["chat-0"],
+        "scores": {"chat-1": -1290.0, "chat-2": -412.0},
+        "booked": {"chat-0": 4100, "chat-1": 1258, "chat-2": 380},
+        "inflight": {"chat-0": 17, "chat-1": 6, "chat-2": 2},
+        "policy": "within_load + load_balanced",
+        "age_s": 12.0,
+    }
+    central.says("explain/request/4f6c-17", {"request": "4f6c-17", "decisions": {"gpu-a:9000/1": [decision]}})
+    shown = trimmed(run("explain", "request", "4f6c-17").stdout)
+    assert shown == example("cli.md", "supervisord-cp explain request 4f6c-17")

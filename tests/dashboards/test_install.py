@@ -58,3 +58,10 @@ def test_a_dry_run_writes_nothing(root: Path) -> None:
 def test_without_grafana_it_says_so(root: Path) -> None:
     code, output = install()
     assert (code, "install Grafana on this host first" in output) == (2, True)
+
+
+def test_another_root_needs_no_grafana_here(root: Path) -> None:
+    code, output = install("--root", str(root / "image"))
+    assert code == 0
+    assert {path.name for path in (root / "image" / DASHBOARDS).iterdir()} == set(files())
+    assert "systemctl" not in output

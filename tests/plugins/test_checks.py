@@ -29,6 +29,14 @@ scalers = [{ use = "kpb" }, { use = "fifo" }]
 """
 FOLDERS = '[plugins]\npaths = ["plugins"]\n'
 CHAT = '[deployments.chat]\nengine = "fake"\nmodel = "m"\n'
+SCALED = f"""\
+{CHAT}[deployments.chat.autoscale]
+max = 3
+scalers = [{{ use = "hpa", params = {{ query = "QUERY", target_value = 1 }} }}]
+[prometheus]
+url = "http://127.0.0.1:9090"
+queries = {{ chat_queue = "up" }}
+"""
 EXPECTED = [
     (6, 11, 'deployments.chat.router[0]: no routing policy is called "mine"'),
     (6, 57, 'deployments.chat.router[1].params.bounds: routing policy "prefix" has no parameter "bounds"'),
@@ -126,3 +134,19 @@ def test_a_folder_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
     assert problems(path, level=Level.WARNING) == [
         (2, 21, f"plugins.paths[1]: there is no folder {tmp_path / 'nope'}")
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [("chat_queu", 'did you mean "chat_queue"?'), ("nope", "add `nope = 'PromQL'` to [prometheus.queries]")],
+)
+def test_hpa_reads_a_query_that_there_is(tmp_path: Path, written: str, hint: str) -> None:
+    reading = read_file(config(tmp_path, SCALED.replace("QUERY", written)))
+    [wrong] = policy_findings(reading, PolicyHost(reading.config.plugins.paths).look())
+    assert wrong.message == (
+        "deployments.chat.autoscale.scalers[0].params.query "
+        f'is "{written}", and [prometheus.queries] has none of that name'
+    )
+    assert wrong.hint == hint
+    right = read_file(config(tmp_path, SCALED.replace("QUERY", "chat_queue")))
+    assert not list(policy_findings(right, PolicyHost(right.config.plugins.paths).look()))
