@@ -36,7 +36,7 @@ max = 2
 idle_s = 3
 scalers = [{{ use = "hpa", params = {{ signal = "concurrency", target_average_value = 2 }} }}]
 [deployments.tiny.autoscale.behavior.scale_down]
-stabilization_window_s = 3
+stabilization_window_s = 10
 """
 
 pytestmark = [
