@@ -152,9 +152,11 @@ class Controller:
             if old is not None and status.restarts > old.restarts and status.last_exit is not None:
                 key = status.deployment, status.last_exit.cause
                 self.failures[key] += status.restarts - old.restarts
-            if old is None or (old.state, old.incarnation) != (status.state, status.incarnation):
-                changed = True
+            moved = old is None or (old.state, old.incarnation) != (status.state, status.incarnation)
+            if old is None or moved or old.phase is not status.phase:
                 self.scaling.observe(old, status, self.clock.now())
+            if moved:
+                changed = True
                 if status.state is InstanceState.READY:
                     self.rollouts.served(status.deployment, status.revision)
         return changed or before.instances.keys() != after.instances.keys()

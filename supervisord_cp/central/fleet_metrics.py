@@ -80,6 +80,7 @@ class FleetCollector(Collector):
             decisions.add_metric(list(change), count)
         wanted, unplaceable = catalog.REPLICAS_WANTED.gauge(), catalog.UNPLACEABLE_REPLICAS.gauge()
         hold, start = catalog.SCALER_HOLD.gauge(), catalog.INSTANCE_START.gauge()
+        phases = catalog.INSTANCE_START_PHASE.gauge()
         proposed = catalog.REPLICAS_PROPOSED.gauge()
         for name, decision in scaling.decisions.items():
             if decision.reason.code is ReasonCode.HOLD:
@@ -91,7 +92,9 @@ class FleetCollector(Collector):
                     proposed.add_metric([name, policy], replicas)
             if (seconds := scaling.start_seconds(name)) is not None:
                 start.add_metric([name], seconds)
-        yield from (wanted, unplaceable, decisions, hold, proposed, start)
+            for phase, took in scaling.start_stages(name).items():
+                phases.add_metric([name, phase], took)
+        yield from (wanted, unplaceable, decisions, hold, proposed, start, phases)
 
     def _instances(self) -> Iterator[Metric]:
         by_state: Counter[tuple[str, str]] = Counter()

@@ -5,7 +5,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisord_cp.central.memory import Memory
+from supervisord_cp.central.start_stages import Stages
 from supervisord_cp.model.base import DeploymentName
+from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.scaling import KeptScaling, ScaleRecord, ScaleState
 
 KEEP_EVERY_S: Final = 5.0
@@ -30,9 +32,12 @@ class ScaleStates:
         self._kept = 0
         """Deployments that this step has kept for their age."""
         self._start_s: dict[DeploymentName, float] = {}
+        self._stages: dict[DeploymentName, Stages] = {}
         for name, kept in memory.scaling.items():
             if kept.start_s is not None:
                 self._start_s[name] = kept.start_s
+            if kept.stages:
+                self._stages[name] = dict(kept.stages)
 
     def resume(self, name: DeploymentName, now: float) -> ScaleState:
         """The state of a deployment; `now` is the clock's."""
@@ -75,16 +80,24 @@ class ScaleStates:
                     state=state,
                     now_s=now,
                     start_s=self._start_s.get(name),
+                    stages=self._stages.get(name, {}),
                 )
             )
 
-    def learn_start(self, name: DeploymentName, seconds: float) -> None:
-        """A start took this long: half of what is known is made of the newest."""
-        self._start_s[name] = 0.5 * self._start_s.get(name, seconds) + 0.5 * seconds
+    def learn_start(self, name: DeploymentName, stages: Stages) -> None:
+        """The stages of a start took this long: half of what is known is made of the newest."""
+        seconds = sum(stages.values()) - stages.get(InstanceState.GATED, 0.0)
+        self._start_s[name] = _learned(self._start_s.get(name), seconds)
+        known = self._stages.get(name, {})
+        self._stages[name] = {stage: _learned(known.get(stage), took) for stage, took in stages.items()}
 
     def start_s(self, name: DeploymentName) -> float | None:
         """How long a start takes, as learned."""
         return self._start_s.get(name)
+
+    def stages(self, name: DeploymentName) -> Stages:
+        """Seconds in each stage of a start, as learned; empty while none was seen."""
+        return self._stages.get(name, {})
 
     def end_step(self, names: set[DeploymentName]) -> None:
         """All of `names` have had their turn. Deployments that are not configured any more are forgotten."""
@@ -92,6 +105,10 @@ class ScaleStates:
         for name in [n for n in self._memory.scaling if n not in names]:
             self._memory.forget_scaling(name)
             self._states.pop(name, None)
+
+
+def _learned(known: float | None, newest: float) -> float:
+    return newest if known is None else 0.5 * known + 0.5 * newest
 
 
 def _asked(state: ScaleState) -> int | None:

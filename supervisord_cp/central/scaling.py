@@ -9,6 +9,7 @@ from supervisord_cp.central.publish import routed_deployment
 from supervisord_cp.central.scale_states import ScaleStates
 from supervisord_cp.central.scale_view import Known, configured, limits_of, scale_view
 from supervisord_cp.central.signals import Signals
+from supervisord_cp.central.start_stages import StartStages
 from supervisord_cp.config.launch import launch_spec
 from supervisord_cp.config.schema import Config, DeploymentConfig
 from supervisord_cp.core.scaling.room import Wanted
@@ -16,10 +17,10 @@ from supervisord_cp.core.scaling.scalers import Scaler, bind
 from supervisord_cp.core.scaling.step import step
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.assignment import Assignment
-from supervisord_cp.model.base import DeploymentName, InstanceId
+from supervisord_cp.model.base import DeploymentName
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.fleet import PolicyUse, RoutedDeployment
-from supervisord_cp.model.instance import InstanceState, InstanceStatus
+from supervisord_cp.model.instance import InstanceStatus
 from supervisord_cp.model.launch import EngineKind, LaunchSpec, RunState, SleepLevel, revision_of
 from supervisord_cp.model.reason import Reason, ReasonCode, render
 from supervisord_cp.model.scaling import (
@@ -57,7 +58,7 @@ class Scaling:
         self._unplaced_since: dict[DeploymentName, float] = {}
         self._said: dict[DeploymentName, Reason] = {}
         self._swept_s = 0.0
-        self._starting: dict[InstanceId, float] = {}
+        self._starts = StartStages()
 
     def use_policies(self, known: Mapping[str, PolicySpec]) -> None:
         """Ask these from now on."""
@@ -114,6 +115,7 @@ class Scaling:
         self._states.end_step(set(specs))
         if known.now - self._swept_s >= SWEEP_S:
             self._swept_s = known.now
+            self._starts.forget_all_but(known.statuses)
             self.signals.forget(known.routers, (status.incarnation for _, status in known.statuses.values()))
         return wanted
 
@@ -191,16 +193,10 @@ class Scaling:
         return tuple(out)
 
     def observe(self, before: InstanceStatus | None, after: InstanceStatus, now: float) -> None:
-        """Learn how long starts take from the states that pass by."""
-        was = None if before is None else before.state
-        if after.reason.code is ReasonCode.WAKING:
-            return  # that takes seconds, and says nothing of a start
-        if after.state is InstanceState.STARTING and was is not InstanceState.STARTING:
-            self._starting[after.id] = now
-        elif after.state is InstanceState.READY and was is InstanceState.STARTING:
-            began = self._starting.pop(after.id, None)
-            if began is not None:
-                self._states.learn_start(after.deployment, now - began)
+        """Learn how long starts take from the states and phases that pass by."""
+        stages = self._starts.observe(before, after, now)
+        if stages is not None:
+            self._states.learn_start(after.deployment, stages)
 
     def at_zero(self, name: DeploymentName) -> bool:
         """Whether a deployment is to have no replica."""
@@ -210,6 +206,10 @@ class Scaling:
     def start_seconds(self, name: DeploymentName) -> float | None:
         """How long a start of this deployment takes, as learned."""
         return self._states.start_s(name)
+
+    def start_stages(self, name: DeploymentName) -> Mapping[str, float]:
+        """Seconds in each stage of a start, as learned; empty while none was seen."""
+        return self._states.stages(name)
 
 
 def _wanted(deployment: DeploymentConfig, replicas: int, spec: LaunchSpec) -> Wanted:

@@ -1,6 +1,7 @@
 """Instances as they are observed."""
 
 from enum import StrEnum
+from typing import Final
 
 from supervisord_cp.model.base import DeploymentName, DeviceId, Incarnation, InstanceId, Value
 from supervisord_cp.model.reason import NO_REASON, Reason
@@ -41,6 +42,16 @@ class Phase(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> "Phase":
         return cls.NONE
+
+
+START_STAGES: Final[tuple[str, ...]] = (
+    InstanceState.GATED,
+    Phase.SPAWNED,
+    Phase.LOADING,
+    Phase.COMPILING,
+    Phase.WARMING,
+)
+"""What an instance goes through until it is ready, the wait before its launch first; any may be left out."""
 
 
 class ExitCause(StrEnum):

@@ -247,6 +247,8 @@ class KeptScaling(Value, frozen=True, kw_only=True):
     """The time of `state`. After a restart time goes on from here: windows stand still meanwhile."""
     start_s: float | None = None
     """How long a start takes, as learned."""
+    stages: dict[str, float] = {}
+    """Seconds in each stage of a start, as learned: `gated` and the phases."""
 
 
 class ScalerCall(Value, frozen=True, kw_only=True):

@@ -28,6 +28,13 @@ SCALER_HOLD: Final = gauge(
 INSTANCE_START: Final = gauge(
     "instance_start_seconds", "How long a start takes, as learned.", "deployment", unit="seconds"
 )
+INSTANCE_START_PHASE: Final = gauge(
+    "instance_start_phase_seconds",
+    "How long each phase of a start takes, as learned; `gated` is the wait before the launch.",
+    "deployment",
+    "phase",
+    unit="seconds",
+)
 SLO_TARGET: Final = gauge(
     "slo_target_seconds", "Configured objective, `ttft` or `itl`.", "deployment", "kind", unit="seconds"
 )
@@ -114,6 +121,7 @@ CENTRAL: Final[tuple[MetricSpec, ...]] = (
     SCALE_DECISIONS,
     SCALER_HOLD,
     INSTANCE_START,
+    INSTANCE_START_PHASE,
     SLO_TARGET,
     INSTANCE_RESTARTS,
     INSTANCE_FAILURES,

@@ -156,11 +156,22 @@ def test_how_long_starts_take_is_remembered() -> None:
     world = World(automatic(fixed(2)))
     world.agent(slots=8)
     world.run(10.0)
-    world.controller.scaling._states.learn_start("chat", 42.0)
+    world.controller.scaling._states.learn_start("chat", {"gated": 8.0, "spawned": 2.0, "compiling": 40.0})
     world.run(10.0)
     world.restart()
     world.run(1.0)
-    assert world.controller.scaling.start_seconds("chat") == 42.0
+    scaling = world.controller.scaling
+    assert scaling.start_seconds("chat") == 42.0, "the wait before the launch is none of the start"
+    assert scaling.start_stages("chat") == {"gated": 8.0, "spawned": 2.0, "compiling": 40.0}
+
+
+def test_half_of_what_is_known_of_a_start_is_its_newest() -> None:
+    world = World(automatic(fixed(2)))
+    scaling = world.controller.scaling
+    scaling._states.learn_start("chat", {"spawned": 2.0, "compiling": 40.0})
+    scaling._states.learn_start("chat", {"spawned": 4.0, "compiling": 0.0})
+    assert scaling.start_stages("chat") == {"spawned": 3.0, "compiling": 20.0}
+    assert scaling.start_seconds("chat") == 23.0
 
 
 def test_a_memory_of_another_release_is_as_good_as_none() -> None:

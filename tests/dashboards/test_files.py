@@ -9,7 +9,7 @@ import pytest
 
 from supervisord_cp.obs.catalog import AGENT, CENTRAL, ROUTER
 from supervisord_cp.obs.dashboards.files import DASHBOARDS, files
-from supervisord_cp.obs.dashboards.grafana import Dashboard, Panel
+from supervisord_cp.obs.dashboards.grafana import Dashboard, Panel, View
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "packaging" / "grafana" / "dashboards"
@@ -18,6 +18,7 @@ UNITS = {"short", "s", "h", "percentunit", "reqps", "bytes", "celsius", "watt", 
 PANELS = [
     pytest.param(panel, id=f"{board.uid}: {panel.title}") for board in DASHBOARDS for panel in board.panels
 ]
+PLACED = [panel for text in files().values() for panel in json.loads(text)["panels"]]
 
 
 def test_the_files_are_those_that_are_generated() -> None:
@@ -47,6 +48,19 @@ def test_a_panel_says_what_it_shows(panel: Panel) -> None:
     assert panel.description.endswith(".")
     assert panel.unit in UNITS
     assert panel.queries
+
+
+def test_the_parts_of_a_bar_have_the_names_of_its_queries() -> None:
+    """As columns of one table, which is all that Grafana's bar chart takes."""
+    stacks = [panel for panel in PLACED if panel["type"] == View.STACKS]
+    assert stacks
+    for panel in stacks:
+        assert {target["format"] for target in panel["targets"]} == {"table"}
+        merge, organize = panel["transformations"]
+        names = organize["options"]["renameByName"]
+        assert merge["id"] == "merge"
+        assert names == {f"Value #{one['refId']}": one["legendFormat"] for one in panel["targets"]}
+        assert len(set(names.values())) == len(names) > 1
 
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board.uid)

@@ -26,6 +26,8 @@ class View(StrEnum):
     STATES = "state-timeline"
     TABLE = "table"
     BARS = "bargauge"
+    STACKS = "barchart"
+    """A bar for each value of the one label that is left, and in it a part for each query."""
 
 
 class Query(Value, frozen=True, kw_only=True):
@@ -147,7 +149,7 @@ def _placed(rows: tuple[Row, ...]) -> Iterator[Json]:
 
 
 def _panel(panel: Panel) -> Json:
-    table = panel.view is View.TABLE
+    table = panel.view in (View.TABLE, View.STACKS)
     out: Json = {
         "type": panel.view,
         "title": panel.title,
@@ -170,9 +172,18 @@ def _panel(panel: Panel) -> Json:
     }
     if table:
         hidden = dict.fromkeys(panel.hidden_columns, True)
+        # merged, the values of several queries are told apart by these names only
+        names = {
+            f"Value #{target['refId']}": query.legend
+            for target, query in zip(out["targets"], panel.queries, strict=True)
+            if query.legend
+        }
         out["transformations"] = [
             {"id": "merge", "options": {}},
-            {"id": "organize", "options": {"excludeByName": hidden, "indexByName": {}, "renameByName": {}}},
+            {
+                "id": "organize",
+                "options": {"excludeByName": hidden, "indexByName": {}, "renameByName": names},
+            },
         ]
     return out
 
@@ -210,7 +221,7 @@ def _custom(panel: Panel) -> Json:
             "spanNulls": False,
             "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
         }
-    return {"fillOpacity": 80, "lineWidth": 0} if panel.view is View.STATES else {}
+    return {"fillOpacity": 80, "lineWidth": 0} if panel.view in (View.STATES, View.STACKS) else {}
 
 
 def _options(view: View) -> Json:
@@ -229,6 +240,15 @@ def _options(view: View) -> Json:
         case View.BARS:
             calc = {"calcs": ["lastNotNull"], "fields": "", "values": False}
             return {"reduceOptions": calc, "orientation": "horizontal", "displayMode": "gradient"}
+        case View.STACKS:
+            legend = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+            return {
+                "orientation": "horizontal",
+                "stacking": "normal",
+                "showValue": "auto",
+                "legend": legend,
+                "tooltip": {"mode": "multi", "sort": "none"},
+            }
 
 
 def _datasource() -> Json:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from supervisord_cp.model.instance import START_STAGES
 from supervisord_cp.obs import catalog as c
 from supervisord_cp.obs.dashboards.grafana import (
     RED,
@@ -83,6 +84,7 @@ _STARTS: Final = Row(
         Panel(
             title="Replicas that start",
             description="Waiting for their turn or for memory, loading, compiling, warming up.",
+            width=12,
             queries=(
                 Query(
                     expr=total(of(c.INSTANCES, _STARTING, DEPLOYMENT), "deployment", "state")
@@ -95,13 +97,29 @@ _STARTS: Final = Row(
             title="Length of a start",
             description="From the launch to ready, as learned. A request at zero replicas waits as long.",
             unit="s",
+            width=12,
             queries=(Query(expr=of(c.INSTANCE_START, DEPLOYMENT), legend="{{deployment}}"),),
+        ),
+        Panel(
+            title="Cold-start stages",
+            description="Where the time of a start goes, as learned; gated is the wait before the launch.",
+            view=View.STACKS,
+            unit="s",
+            width=12,
+            queries=tuple(
+                Query(
+                    expr=f"max by (deployment) ({of(c.INSTANCE_START_PHASE, is_(phase=stage), DEPLOYMENT)})",
+                    legend=stage,
+                )
+                for stage in START_STAGES
+            ),
         ),
         Panel(
             title="GPU-hours of the last day",
             description="GPUs (or CPU slots) held, over 24 hours.",
             view=View.BARS,
             unit="h",
+            width=12,
             queries=(
                 Query(
                     expr=total(f"avg_over_time({of(c.DEPLOYMENT_GPUS, DEPLOYMENT)}[1d])", "deployment")
