@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from supervisord_cp.core.policies.guard import Guard
 from supervisord_cp.model.request import Candidate
 from supervisord_cp.policy.answers import finite_rank, kept_candidates, one_line, yes_or_no
@@ -94,19 +96,4 @@ class Scheduling:
     def _given(self, shared: QueueContext[None]) -> QueueContext[Any]:
         if self._params is None:
             return shared
-        return QueueContext(
-            now=shared.now,
-            random=shared.random,
-            params=self._params,
-            request_tokens=shared.request_tokens,
-            request_s=shared.request_s,
-            node=shared.node,
-            zone=shared.zone,
-            pace=shared.pace,
-            queries=shared.queries,
-            queued=shared.queued,
-            queued_tokens=shared.queued_tokens,
-            inflight=shared.inflight,
-            slots=shared.slots,
-            slo_ttft_s=shared.slo_ttft_s,
-        )
+        return replace(shared, params=self._params)

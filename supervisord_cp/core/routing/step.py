@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from supervisord_cp.core.policies.guard import Guard
 from supervisord_cp.model.base import Value
 from supervisord_cp.policy.context import Context
@@ -26,17 +28,7 @@ class Step(Value, frozen=True, kw_only=True):
         """The context of a decision as this policy sees it."""
         if self.params is None:
             return shared
-        return Context(
-            now=shared.now,
-            random=shared.random,
-            params=self.params,
-            request_tokens=shared.request_tokens,
-            request_s=shared.request_s,
-            node=shared.node,
-            zone=shared.zone,
-            pace=shared.pace,
-            queries=shared.queries,
-        )
+        return replace(shared, params=self.params)
 
     def hook(self, name: str) -> Callable[..., Any] | None:
         """One of its optional methods."""
