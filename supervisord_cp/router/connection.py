@@ -140,6 +140,9 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = self._buffer + data if self._buffer else data
             self._work()
 
+    def eof_received(self) -> None:
+        """Nothing more comes: the transport closes, and nobody is left to answer."""
+
     def pause_writing(self) -> None:
         self._slow_since = self._clock()
         if self._exchange is not None and self._exchange.events is not None:

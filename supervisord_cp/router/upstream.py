@@ -183,6 +183,9 @@ class UpstreamConnection(asyncio.Protocol):
         stale = self._used and nothing_came and self._clock() - self._sent_at < STALE_WITHIN_S
         reader.answer_lost(str(exc) if exc else "the engine closed the connection", stale=stale)
 
+    def eof_received(self) -> None:
+        """Nothing more comes: the transport closes."""
+
     def pause_writing(self) -> None:
         if self._reader is not None:
             self._reader.engine_slow()

@@ -1,0 +1,4 @@
+cdef class Vitals:
+    cdef public Py_ssize_t answered, failed, failures
+    cdef public dict first_token
+    cdef tuple _samples

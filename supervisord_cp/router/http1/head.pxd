@@ -1,0 +1,14 @@
+cdef class RequestHead:
+    cdef public bytes method, target, fields
+    cdef public str path, query
+    cdef public dict values
+    cdef public bint http11, chunked, keep_alive, expects_continue, upgrade
+    cdef public tuple admitted
+    cpdef str value(self, bytes name)
+
+
+cdef class ResponseHead:
+    cdef public int status
+    cdef public bint http11, chunked, keep_alive
+    cdef public dict values
+    cdef public bytes fields

@@ -1,0 +1,3 @@
+cdef class Credentials:
+    cdef public bint ours
+    cdef dict _lines
