@@ -4,12 +4,12 @@ from supervisord_cp.central import views
 from supervisord_cp.central.capacity import capacities
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.events import Logged
-from supervisord_cp.central.views import Json, code_of
+from supervisord_cp.central.views import Json
 from supervisord_cp.config.launch import launch_spec
 from supervisord_cp.core.scaling.ways import ways
 from supervisord_cp.model.assignment import Leave
 from supervisord_cp.model.base import DeploymentName
-from supervisord_cp.model.reason import render
+from supervisord_cp.model.reason import code_of, render
 
 
 def event(logged: Logged) -> Json:

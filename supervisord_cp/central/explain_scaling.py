@@ -6,7 +6,7 @@ from typing import Any
 from supervisord_cp.core.scaling.otherwise import otherwise
 from supervisord_cp.core.scaling.thresholds import thresholds
 from supervisord_cp.model.explanation import Otherwise, Threshold
-from supervisord_cp.model.reason import Reason, ReasonCode, render
+from supervisord_cp.model.reason import code_of, render
 from supervisord_cp.model.scaling import ScaleRecord
 from supervisord_cp.model.signal import Signal
 from supervisord_cp.policy import PolicySpec
@@ -22,7 +22,7 @@ def summary(at: float, record: ScaleRecord) -> Json:
         "wanted": decision.wanted,
         "current": decision.current,
         "held": decision.held,
-        "reason": _code(decision.reason),
+        "reason": code_of(decision.reason),
         "message": render(decision.reason),
     }
 
@@ -48,14 +48,14 @@ def explained(record: ScaleRecord, known: Mapping[str, PolicySpec]) -> Json:
                 "replicas": proposal.replicas,
                 "at_least": proposal.at_least,
                 "at_most": proposal.at_most,
-                "reason": _code(proposal.reason),
+                "reason": code_of(proposal.reason),
                 "message": render(proposal.reason),
             }
             for proposal, call in zip(decision.proposals, record.calls, strict=True)
         ],
         "limits": [
             {
-                "reason": _code(limit.reason),
+                "reason": code_of(limit.reason),
                 "message": render(limit.reason),
                 "before": limit.before,
                 "after": limit.after,
@@ -104,7 +104,3 @@ def _threshold(one: Threshold) -> Json:
         "less_below": one.less_below,
         "less": one.less,
     }
-
-
-def _code(reason: Reason) -> str | None:
-    return None if reason.code is ReasonCode.NONE else reason.code

@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from supervisord_cp.central import fleet, views
+from supervisord_cp.central import devices, fleet
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.queries import Queries
 from supervisord_cp.central.scale_view import configured
@@ -174,6 +174,6 @@ class FleetCollector(Collector):
 
     def _uses(self, view: fleet.NodeView) -> Iterator[tuple[DeviceId, str, GpuUse]]:
         for gpu in view.gpus:
-            yield gpu.uuid, str(gpu.index), views.gpu_use(self._c, view, gpu)[0]
+            yield gpu.uuid, str(gpu.index), devices.gpu_use(self._c, view, gpu)[0]
         for slot in view.inventory.slots:
-            yield slot, "", views.device_use(self._c, view, slot)[0]
+            yield slot, "", devices.device_use(self._c, view, slot)[0]

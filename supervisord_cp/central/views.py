@@ -3,17 +3,17 @@
 from collections.abc import Iterable
 from typing import Any
 
-from supervisord_cp.central import ejections, fleet
+from supervisord_cp.central import devices, ejections, fleet
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.gated import gated, why_not_ready
 from supervisord_cp.central.scale_view import configured
 from supervisord_cp.model.assignment import Assignment, BadRevision
-from supervisord_cp.model.base import DeploymentName, DeviceId
+from supervisord_cp.model.base import DeploymentName
 from supervisord_cp.model.fleet import RoutedInstance
-from supervisord_cp.model.gpu import Gpu, GpuHealth, GpuUse
+from supervisord_cp.model.gpu import GpuHealth
 from supervisord_cp.model.instance import InstanceState, InstanceStatus
 from supervisord_cp.model.launch import EngineKind, RunState, revision_of
-from supervisord_cp.model.reason import Reason, ReasonCode, render
+from supervisord_cp.model.reason import Reason, ReasonCode, code_of, render
 from supervisord_cp.version import __version__
 
 Json = dict[str, Any]
@@ -63,6 +63,7 @@ def observed_instance(controller: Controller, view: fleet.NodeView, status: Inst
         "message": render(reason),
         "phase": status.phase,
         "eta_s": eta,
+        "retry_s": retry_s(reason) if state is InstanceState.BACKOFF else None,
         "pid": status.pid,
         "url": status.url,
         "port": _port(status.url),
@@ -88,6 +89,12 @@ def observed_instance(controller: Controller, view: fleet.NodeView, status: Inst
     }
 
 
+def retry_s(reason: Reason) -> float | None:
+    """Seconds until an instance in backoff is tried again, as its agent says."""
+    seconds = reason.params.get("seconds")
+    return None if seconds is None else float(seconds)
+
+
 def _blank(identity: str, deployment: str, node: str) -> Json:
     return {
         "id": identity,
@@ -101,6 +108,7 @@ def _blank(identity: str, deployment: str, node: str) -> Json:
         "message": "",
         "phase": "",
         "eta_s": None,
+        "retry_s": None,
         "pid": None,
         "url": "",
         "port": None,
@@ -228,9 +236,9 @@ def nodes(controller: Controller) -> list[Json]:
                 "device": inventory.device,
                 "version": inventory.version,
                 "instances": len(view.instances),
-                "gpus": [_gpu(controller, view, gpu) for gpu in view.gpus],
+                "gpus": [devices.gpu(controller, view, gpu) for gpu in view.gpus],
                 "gpu_message": render(view.gpu_reason),
-                "slots": [_slot(controller, view, slot) for slot in inventory.slots],
+                "slots": [devices.slot(controller, view, slot) for slot in inventory.slots],
                 "host": None
                 if host is None
                 else {
@@ -254,65 +262,6 @@ def _node_state(view: fleet.NodeView, now: float) -> str:
 def gpus(controller: Controller) -> list[Json]:
     """All GPUs with their nodes."""
     return [{"node": node["name"], **gpu} for node in nodes(controller) for gpu in node["gpus"]]
-
-
-def _gpu(controller: Controller, view: fleet.NodeView, gpu: Gpu) -> Json:
-    use, instance = gpu_use(controller, view, gpu)
-    return {
-        "uuid": gpu.uuid,
-        "index": gpu.index,
-        "name": gpu.name,
-        "memory_total": gpu.memory_total,
-        "memory_used": gpu.memory_used,
-        "utilization": gpu.utilization,
-        "temperature_c": gpu.temperature_c,
-        "power_w": gpu.power_w,
-        "health": gpu.health,
-        "health_reason": code_of(gpu.health_reason),
-        "health_message": render(gpu.health_reason),
-        "health_age_s": round(gpu.health_age_ms / 1000, 1),
-        "slowdowns": list(gpu.signs.slowdowns),
-        "xids": {str(xid): count for xid, count in sorted(gpu.signs.xids.items())},
-        "parent": gpu.parent,
-        "use": use,
-        "instance": instance,
-        "age_ms": gpu.age_ms,
-        "holders": [
-            {"pid": h.pid, "owner": h.owner, "command": h.command, "bytes": h.bytes, "instance": h.instance}
-            for h in gpu.holders
-        ],
-    }
-
-
-def _slot(controller: Controller, view: fleet.NodeView, slot: DeviceId) -> Json:
-    use, instance = device_use(controller, view, slot)
-    return {"id": slot, "use": use, "instance": instance}
-
-
-def gpu_use(controller: Controller, view: fleet.NodeView, gpu: Gpu) -> tuple[GpuUse, str]:
-    """What a GPU is used for, and by which instance ("": none of ours)."""
-    use, instance = device_use(controller, view, gpu.uuid)
-    return (GpuUse.FOREIGN if use is GpuUse.FREE and fleet.foreign(gpu) else use), instance
-
-
-def device_use(controller: Controller, view: fleet.NodeView, device: DeviceId) -> tuple[GpuUse, str]:
-    """What a GPU or CPU slot is used for by us, and by which instance."""
-    for status in view.instances.values():
-        if device in status.devices:
-            assignment = controller.memory.assignments.get(status.id)
-            if assignment is not None and assignment.draining:
-                return GpuUse.DRAINING, status.id
-            if status.state is InstanceState.SLEEPING:
-                continue  # it leaves its devices to others
-            if status.state in (InstanceState.READY, InstanceState.DEGRADED):
-                return GpuUse.SERVING, status.id
-            if status.state in (InstanceState.STOPPING, InstanceState.RELEASING):
-                return GpuUse.DRAINING, status.id
-            if status.state is not InstanceState.STOPPED:
-                return GpuUse.STARTING, status.id
-    if controller.memory.cordoned(view.name) or device in controller.memory.cordoned_devices(view.name):
-        return GpuUse.CORDONED, ""
-    return GpuUse.FREE, ""
 
 
 def status(controller: Controller, observed: list[Json] | None = None) -> Json:
@@ -379,10 +328,6 @@ def _problems(
             item["ejected"] or (item["static"] and not item["ready"])
         ):
             yield f"{item['id']}: {item['state']}" + (f" ({item['message']})" if item["message"] else "")
-
-
-def code_of(reason: Reason) -> str | None:
-    return None if not reason.code or reason.code == "none" else reason.code
 
 
 def _port(url: str) -> int | None:

@@ -26,6 +26,7 @@ USES: Final = {
     "draining": "yellow",
     "foreign": "magenta",
     "cordoned": "yellow",
+    "backoff": "red",
 }
 KEYS: Final = "q quit   ↑ ↓ scroll   Home first"
 

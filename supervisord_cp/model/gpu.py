@@ -29,6 +29,8 @@ class GpuUse(StrEnum):
     DRAINING = "draining"
     FOREIGN = "foreign"
     CORDONED = "cordoned"
+    BACKOFF = "backoff"
+    """Kept for an instance that crashed and is not tried at this moment."""
 
 
 class Slowdown(StrEnum):

@@ -304,6 +304,11 @@ def render(reason: Reason) -> str:
     return _TEXTS[reason.code].format_map(_Blank({key: _plain(one) for key, one in reason.params.items()}))
 
 
+def code_of(reason: Reason) -> str | None:
+    """The code as JSON has it: None for no reason."""
+    return None if reason.code is ReasonCode.NONE else reason.code.value
+
+
 def _plain(value: str | float) -> str | float:
     """A whole number without `.0`."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from supervisord_cp.adapters.tokens import TokenFile
 from supervisord_cp.central import views
@@ -15,6 +16,8 @@ from supervisord_cp.central.page.patch import applied
 from supervisord_cp.central.page.sessions import COOKIE, LASTS_S, MOST, Sessions
 from supervisord_cp.central.page.state import fleet_figures, page_state
 from supervisord_cp.clock import ManualClock
+from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.reason import Reason, ReasonCode
 from tests.central.fleet import World, deployment
 from tests.central.test_http import serving
 
@@ -220,3 +223,16 @@ async def test_nobody_looks_where_nobody_watches(world: World, monkeypatch: pyte
     await stream.aclose()
     made.tick()
     assert len(looks) == 2
+
+
+def test_the_place_of_an_engine_that_waits_for_its_next_try_says_so(world: World) -> None:
+    agent = world.agents["a"]
+    reason = Reason(code=ReasonCode.BACKOFF, params={"seconds": 12.3, "restarts": 2})
+    failed = replace(agent.instances["chat-1"], state=InstanceState.BACKOFF, reason=reason)
+    agent.instances["chat-1"] = failed
+    agent.report()
+    devices = page_state(world.controller)["nodes"]["a"]["devices"]
+    assert [(one["use"], one["retry_s"]) for one in devices.values() if one["instance"]] == [
+        ("serving", None),
+        ("backoff", 12),
+    ]

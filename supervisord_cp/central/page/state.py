@@ -53,6 +53,7 @@ def page_state(controller: Controller) -> Json:
     instances = views.instances(controller)
     status = views.status(controller, instances)
     figures = figures_of(controller)
+    retries = {item["id"]: round(item["retry_s"]) for item in instances if item["retry_s"] is not None}
     return {
         "central": {"version": status["central"]["version"], "settled": status["central"]["settled"]},
         "healthy": status["healthy"],
@@ -67,7 +68,7 @@ def page_state(controller: Controller) -> Json:
             for item in status["deployments"]
         },
         "instances": {item["id"]: _instance(item) for item in instances},
-        "nodes": {item["name"]: _node(item) for item in views.nodes(controller)},
+        "nodes": {item["name"]: _node(item, retries) for item in views.nodes(controller)},
         "events": {str(one.id): _event(explain.event(one)) for one in controller.events.recent(EVENTS)},
     }
 
@@ -110,9 +111,11 @@ def _instance(item: Json) -> Json:
     }
 
 
-def _node(item: Json) -> Json:
-    devices = {gpu["uuid"]: _device(gpu) for gpu in item["gpus"]}
+def _node(item: Json, retries: Mapping[str, int]) -> Json:
+    devices = {gpu["uuid"]: _gpu(gpu) for gpu in item["gpus"]}
     devices |= {slot["id"]: {"use": slot["use"], "instance": slot["instance"]} for slot in item["slots"]}
+    for device in devices.values():
+        device["retry_s"] = retries.get(device["instance"])
     return {
         "zone": item["zone"],
         "state": item["state"],
@@ -122,7 +125,7 @@ def _node(item: Json) -> Json:
     }
 
 
-def _device(gpu: Json) -> Json:
+def _gpu(gpu: Json) -> Json:
     used, busy, heat = gpu["memory_used"], gpu["utilization"], gpu["temperature_c"]
     strangers = [
         f"{h['command']} (PID {h['pid']}, {h['owner']})" for h in gpu["holders"] if not h["instance"]

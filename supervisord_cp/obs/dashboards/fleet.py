@@ -23,6 +23,7 @@ USES: Final = (
     (3, "draining", "yellow"),
     (4, "foreign", "purple"),
     (5, "cordoned", "orange"),
+    (6, "backoff", "red"),
 )
 """As numbers, since a state timeline shows values. The order is that of the metric's documentation."""
 

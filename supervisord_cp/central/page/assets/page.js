@@ -185,7 +185,8 @@ function nodeCard(name, [one, mayAct]) {
 
 function deviceTile([name, one]) {
   const sick = one.health && one.health !== "healthy";
-  const use = sick ? `${one.health}${one.health_message ? `: ${one.health_message}` : ""}` : one.use;
+  const use = sick ? `${one.health}${one.health_message ? `: ${one.health_message}` : ""}`
+    : one.retry_s ? `${one.use}, again in ${seconds(one.retry_s)}` : one.use;
   const share = one.memory_total ? (one.memory_used ?? 0) / one.memory_total : null;
   const facts = [
     share == null ? null : `${size(one.memory_used)} of ${size(one.memory_total)}`,
