@@ -66,7 +66,7 @@ class Capsules:
             if name == instance:
                 with contextlib.suppress(FileNotFoundError):
                     return path.read_bytes()
-        raise NoCapsule(f"no abnormal end of {instance} is kept")
+        raise NoCapsule("none that its node remembers")
 
     def _kept(self) -> list[tuple[int, str, Path]]:
         """(number, instance, path), the oldest first."""

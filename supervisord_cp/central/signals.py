@@ -142,7 +142,7 @@ class Signals:
     ) -> dict[str, Signal]:
         """The signals of a deployment. Demand is known only if every router that counts has told it."""
         out = self._demand(name, routers, now)
-        serving = list(replicas)
+        serving = list(replicas) or [_NOTHING_SERVES]
         for signal in (
             SignalName.RUNNING,
             SignalName.WAITING,
@@ -234,6 +234,18 @@ class Signals:
         return out
 
 
+_NOTHING_SERVES: Final[Mapping[str, Signal]] = dict.fromkeys(
+    (
+        SignalName.RUNNING,
+        SignalName.WAITING,
+        SignalName.GENERATION_TOKENS_PER_S,
+        SignalName.PREEMPTIONS_PER_S,
+        SignalName.KV_CACHE_USAGE,
+        SignalName.GPU_UTILIZATION,
+    ),
+    measured(None, source=SignalSource.AGENT, detail="no replica serves"),
+)
+"""What is measured where there is nothing to measure."""
 _COUNTERS: Final[Mapping[str, float]] = {
     "prompt_tokens_total": RATE_WINDOW_S,
     "ttft_total_s": LATENCY_WINDOW_S,
@@ -280,5 +292,9 @@ def _ratio(total: Signal, count: Signal, heard: Signal) -> Signal:
     """A mean; without anything to count it is no number, as a ratio without traffic is."""
     if not total.known or not count.known:
         return count if total.known else total
-    value = total.value / count.value if count.value > 0 else math.nan
-    return measured(value, source=SignalSource.AGENT, age_s=heard.age_s, window_s=count.window_s)
+    value, detail = math.nan, "no token came in that time"
+    if count.value > 0:
+        value, detail = total.value / count.value, ""
+    return measured(
+        value, source=SignalSource.AGENT, age_s=heard.age_s, window_s=count.window_s, detail=detail
+    )

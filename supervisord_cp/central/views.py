@@ -5,7 +5,7 @@ from typing import Any
 
 from supervisord_cp.central import devices, ejections, fleet
 from supervisord_cp.central.controller import Controller
-from supervisord_cp.central.gated import gated, why_not_ready
+from supervisord_cp.central.gated import DOWN, failing, gated, last_end, why_not_ready
 from supervisord_cp.central.scale_view import configured
 from supervisord_cp.model.assignment import Assignment, BadRevision
 from supervisord_cp.model.base import DeploymentName
@@ -194,6 +194,7 @@ def deployments(controller: Controller, observed: list[Json] | None = None) -> l
                 "static_ready": sum(i["ready"] for i in mine if i["static"]),
                 "starting": sum(i["state"] in (InstanceState.STARTING, InstanceState.GATED) for i in own),
                 "gated": gated(own),
+                "failing": failing(own),
                 "draining": sum(i["state"] is InstanceState.DRAINING for i in own),
                 "sleeping": sum(i["state"] is InstanceState.SLEEPING for i in own),
                 "min": configured(config) if scale is None else scale.min,
@@ -324,10 +325,14 @@ def _problems(
             why = why_not_ready(item, all_instances)
             yield f"{item['name']}: {item['ready']} of {item['wanted']} ready ({why})"
     for item in all_instances:
-        if item["state"] in (InstanceState.CRASHED, InstanceState.BACKOFF, InstanceState.DEGRADED) or (
-            item["ejected"] or (item["static"] and not item["ready"])
+        down = item["state"] in DOWN
+        if (
+            down
+            or item["state"] is InstanceState.DEGRADED
+            or (item["ejected"] or (item["static"] and not item["ready"]))
         ):
-            yield f"{item['id']}: {item['state']}" + (f" ({item['message']})" if item["message"] else "")
+            why = "; ".join(part for part in (last_end(item) if down else "", item["message"]) if part)
+            yield f"{item['id']}: {item['state']}" + (f" ({why})" if why else "")
 
 
 def _port(url: str) -> int | None:

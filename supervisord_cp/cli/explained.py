@@ -5,10 +5,13 @@ Fields that an older or newer central leaves out are left out here.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from supervisord_cp.cli import text
 from supervisord_cp.cli.sheets import Json, Sheet
+
+_NO_VALUE: Final = {"nan": "not known yet", "missing": "not known yet"}
+"""What an input without a value is called; `stale` says it itself."""
 
 
 def decision_lines(value: Json) -> Iterator[str]:
@@ -23,6 +26,8 @@ def decision_lines(value: Json) -> Iterator[str]:
     others += [line for one in _of(value, "thresholds") for line in _threshold(one)]
     yield from _section("for another number", _columns(others))
     yield from _section("replicas without a place", _columns([_place(one) for one in _unplaced(value)]))
+    failing = [_failing(one) for one in _of(value.get("deployment") or {}, "failing")]
+    yield from _section("replicas that do not come up", _columns(failing))
 
 
 def _headline(value: Json) -> Iterator[str]:
@@ -47,7 +52,7 @@ def _headline(value: Json) -> Iterator[str]:
 def _input(one: Json) -> tuple[object, ...]:
     """`prompt_tokens_per_s  4000  0.4s old  router, over 10s`; what is no number says so."""
     state = one.get("state")
-    value = f"{one['value']:.6g}" if one.get("value") is not None else str(state)
+    value = f"{one['value']:.6g}" if one.get("value") is not None else _NO_VALUE.get(str(state), str(state))
     where = str(one.get("source") or "")
     if window := one.get("window_s"):
         where += f", over {text.duration(window)}"
@@ -93,6 +98,10 @@ def _unplaced(value: Json) -> Sequence[Json]:
 
 def _place(one: Json) -> tuple[object, ...]:
     return (one.get("message"), *(f"would be placed {way}" for way in one.get("ways") or ()))
+
+
+def _failing(one: Json) -> tuple[object, ...]:
+    return (f"{one.get('message')}: supervisord-cp explain instance {one.get('instance')}",)
 
 
 def decisions_sheet(decisions: Sequence[Json]) -> Sheet:

@@ -20,6 +20,8 @@ BAD: Final = frozenset(
     {"degraded", "crashed", "backoff", "unknown", "lost", "quarantined", "silent", "foreign"}
 )
 
+ENDED: Final = ("crashed", "backoff")
+"""States in which the last end is what matters."""
 _QUALIFIED: Final = frozenset({"degraded", "stopping", "unknown"})
 
 
@@ -79,8 +81,10 @@ def why_of(item: Json) -> str:
             parts.append(f"about {text.duration(eta)} left")
     if message := item.get("message"):
         parts.append(str(message))
-    elif (last := item.get("last_exit")) and last.get("cause") != "requested":
-        parts.append(f"last exit {exit_of(last)}, {text.duration(last.get('age_s'))} ago")
+    down = item.get("state") in ENDED
+    if (last := item.get("last_exit")) and last.get("cause") != "requested" and (down or not message):
+        detail = f": {last['detail']}" if down and last.get("detail") else ""
+        parts.append(f"last exit {exit_of(last)}, {text.duration(last.get('age_s'))} ago{detail}")
     return ", ".join(parts)
 
 
@@ -124,6 +128,7 @@ def _deployment_row(item: Json) -> tuple[str, ...]:
         for one in item.get("gated") or ()
         if one.get("message")
     ]
+    why += [str(one["message"]) for one in item.get("failing") or ()]
     why += [str(item[key]) for key in ("message", "progress") if item.get(key)]
     return (
         str(item["name"]),

@@ -107,7 +107,7 @@ def _deployments(state: Json) -> Table:
         ready = one["ready"] + one["static_ready"]
         figures = one.get("figures") or {}
         style = "green" if ready >= one["wanted"] else "blue" if one["starting"] else "red"
-        why = "; ".join([one["message"], *(one.get("cannot_place") or []), *(one.get("gated") or [])])
+        more = [why for key in ("cannot_place", "gated", "failing") for why in one.get(key) or ()]
         table.add_row(
             name,
             Text(str(ready), style=style),
@@ -115,7 +115,7 @@ def _deployments(state: Json) -> Table:
             _figure(figures.get("requests_per_s")),
             _figure(figures.get("queued")),
             _figure(figures.get("tokens_per_s")),
-            why,
+            "; ".join([one["message"], *more]),
         )
     return table
 

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from supervisord_cp.cli import text
-from supervisord_cp.cli.sheets import exit_of, state_of, why_of
+from supervisord_cp.cli.sheets import ENDED, exit_of, state_of, why_of
 
 Json = Mapping[str, Any]
 
 ETA_STEP_S: Final = 15.0
 """A remaining time is news when it has moved into another step of so many seconds."""
-ENDED: Final = ("crashed", "backoff")
-"""States that say themselves how the last life ended."""
 LASTING_S: Final = 10.0
 """A problem that lasts this long is said."""
 
@@ -80,8 +78,7 @@ def instance_line(item: Json) -> str:
     if state == "starting":
         shown["last_exit"] = None  # how the last life ended was said when it ended
     why = "" if state == "ready" else why_of(shown)
-    detail = (item.get("last_exit") or {}).get("detail") if state in ("crashed", "backoff") else ""
-    return f"{item['id']}: " + ", ".join(str(part) for part in (state_of(item), why, detail) if part)
+    return f"{item['id']}: " + ", ".join(part for part in (state_of(item), why) if part)
 
 
 def _essence(item: Json) -> object:

@@ -185,9 +185,9 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.AGENT_STOPS: "its agent stops, and its engines with it",
     ReasonCode.EXITED: "exited: {how}",
     ReasonCode.KEEPER_LOST: "its keeper was killed",
-    ReasonCode.BACKOFF: "next try in {seconds} s; restarts until now: {restarts}; last exit: {how}",
+    ReasonCode.BACKOFF: "next try in {seconds} s",
     ReasonCode.BACKOFF_OR_CHANGE: "next try in {seconds} s or when deployment, program, model or the node's"
-    " configuration change; restarts until now: {restarts}; last exit: {how}",
+    " configuration change",
     ReasonCode.NODE_NOT_HEARD: "{node} has not reported since central started",
     ReasonCode.NODE_SILENT: "no report from {node} for {seconds} s",
     ReasonCode.NOT_LISTED: "running, but not in the configuration",

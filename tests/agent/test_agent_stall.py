@@ -216,4 +216,4 @@ async def test_the_fake_engine_hangs_and_comes_back(host: AgentHost, central: Fa
     kept = json.loads(await central.answer("capsule", instance="fake-0"))
     assert kept["cause"] == "stalled"
     assert "VLLM::EngineCor" in kept["stacks"]
-    assert (await central.answer("capsule", instance="fake-1")) == "[no abnormal end of fake-1 is kept]"
+    assert (await central.answer("capsule", instance="fake-1")) == "[none that its node remembers]"

@@ -4,8 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from supervisord_cp.central.operations import NotFound, NotPossible, Operations
+from supervisord_cp.central.page.state import page_state
 from supervisord_cp.central.views import deployments, instances, nodes, status
-from supervisord_cp.model.instance import InstanceState
+from supervisord_cp.model.instance import ExitCause, InstanceState, LastExit
 from supervisord_cp.model.launch import RunState
 from supervisord_cp.model.reason import Reason, ReasonCode
 from supervisord_cp.model.signal import NamedResult, SignalState, measured
@@ -444,3 +445,29 @@ def test_replicas_that_neither_serve_nor_start_are_told_by_their_state() -> None
         agent.instances[name] = replace(agent.instances[name], state=InstanceState.BACKOFF)
     agent.report()
     assert "chat: 1 of 3 ready (2 backoff)" in status(world.controller)["problems"]
+
+
+def test_how_a_replica_fails_is_told_with_its_deployment() -> None:
+    world = World(deployment(replicas=2))
+    agent = world.agent(slots=2)
+    world.run(30.0)
+    reason = Reason(code=ReasonCode.BACKOFF, params={"seconds": 12.0, "restarts": 3, "how": "exit code 1"})
+    last = LastExit(code=1, cause=ExitCause.MODEL_ACCESS, detail="no such folder")
+    agent.instances["chat-1"] = replace(
+        agent.instances["chat-1"], state=InstanceState.BACKOFF, reason=reason, restarts=3, last_exit=last
+    )
+    agent.report()
+    (shown,) = deployments(world.controller)
+    why = "chat-1 crashed 3 times, last of model_access (no such folder); next try in 12 s"
+    assert shown["failing"] == [
+        {
+            "instance": "chat-1",
+            "restarts": 3,
+            "cause": "model_access",
+            "retry_s": 12.0,
+            "message": why,
+        }
+    ]
+    problem = "chat-1: backoff (model_access (no such folder); next try in 12 s)"
+    assert problem in status(world.controller)["problems"]
+    assert page_state(world.controller)["deployments"]["chat"]["failing"] == [why]

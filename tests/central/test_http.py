@@ -288,7 +288,7 @@ class Dialling:
     async def _call(self, method: str, params: dict) -> AsyncIterator[str]:
         if method == "capsule":
             if params["instance"] != "x-1":
-                raise LookupError(f"no abnormal end of {params['instance']} is kept")
+                raise LookupError("none that its node remembers")
             yield '{"instance": "x-1", '
             yield '"cause": "killed"}'
             return
@@ -379,7 +379,7 @@ async def test_explain_shows_the_capsule_that_the_agent_keeps(world: World) -> N
         assert explained["instance"]["id"] == "x-2"
         assert (explained["capsule"], explained["capsule_missing"]) == (
             None,
-            "no abnormal end of x-2 is kept",
+            "none that its node remembers",
         )
         await agent.close()
         await until(lambda: not agent.link.connected and "b" not in served.links.agents, "gone")

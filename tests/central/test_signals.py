@@ -169,7 +169,8 @@ def test_a_latency_without_requests_is_no_number_and_not_zero() -> None:
         fleet.engines(load(ttft_total_s=10.0, ttft_count=10.0))
         fleet.read()
         fleet.later(1.0)
-    assert fleet.read()[SignalName.TTFT_S].state is SignalState.NAN
+    ttft = fleet.read()[SignalName.TTFT_S]
+    assert (ttft.state, ttft.detail) == (SignalState.NAN, "no token came in that time")
 
 
 def test_an_engine_that_is_not_heard_makes_the_counters_of_all_unknown() -> None:

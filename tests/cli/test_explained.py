@@ -95,6 +95,22 @@ def test_a_decision_is_told_section_by_section() -> None:
     assert "\n".join(lines) + "\n" == LINES
 
 
+def test_an_input_without_a_value_says_why() -> None:
+    signal = {"name": "ttft_s", "age_s": 0.4, "window_s": 60.0, "source": "agent"}
+    lines = decision_lines({"inputs": [signal | {"state": "nan", "detail": "no token came in that time"}]})
+    told = "  ttft_s  not known yet  0.4s old  agent, over 1m00s  no token came in that time"
+    assert list(lines)[-1] == told
+
+
+def test_replicas_that_crash_are_told_with_what_to_ask_next() -> None:
+    why = "chat-7 crashed once, last of killed; next try in 2 s"
+    lines = decision_lines({"deployment": {"failing": [{"instance": "chat-7", "message": why}]}})
+    assert list(lines)[-2:] == [
+        "replicas that do not come up:",
+        f"  {why}: supervisord-cp explain instance chat-7",
+    ]
+
+
 def test_explain_a_deployment(run: Run, central: StubCentral) -> None:
     central.says("explain/deployment/chat", TOLD)
     shown = run("explain", "deployment", "chat").stdout

@@ -56,12 +56,12 @@ def test_its_events_are_lines_and_json_has_everything(run: Run, central: StubCen
         "assigned": HERE,
         "events": [event | {"message": "ended " + "x" * 300}],
         "capsule": None,
-        "capsule_missing": "no abnormal end is kept",
+        "capsule_missing": "none that its node remembers",
     }
     central.says("explain/instance/chat-0", value)
     shown = run("explain", "instance", "chat-0").stdout.splitlines()
     assert shown[-3] == "events:"
     assert "!! instance.failed chat-0 ended xxx" in shown[-2]
     assert shown[-2].endswith("…")
-    assert shown[-1] == "last abnormal end: no abnormal end is kept"
+    assert shown[-1] == "last abnormal end: none that its node remembers"
     assert json.loads(run("explain", "instance", "chat-0", "-o", "json").stdout) == value

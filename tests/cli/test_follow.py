@@ -109,10 +109,10 @@ def test_explain_shows_the_last_abnormal_end(run: Run, central: StubCentral) -> 
 
 
 def test_explain_of_an_instance_that_never_failed(run: Run, central: StubCentral) -> None:
-    value = {"instance": {"id": "chat-0"}, "capsule": None, "capsule_missing": "no abnormal end is kept"}
+    value = {"instance": {"id": "chat-0"}, "capsule": None, "capsule_missing": "none that its node remembers"}
     central.says("explain/instance/chat-0", value)
     assert run("explain", "instance", "chat-0").stdout.splitlines()[-1] == (
-        "last abnormal end: no abnormal end is kept"
+        "last abnormal end: none that its node remembers"
     )
 
 

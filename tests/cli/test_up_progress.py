@@ -27,7 +27,7 @@ def test_how_a_life_ended_is_said_once_with_its_evidence() -> None:
     last = {"code": 1, "signal": None, "cause": "configuration", "age_s": 0.1, "detail": "no such model"}
     crashed = CRASHED | {"last_exit": last}
     assert progress.news([crashed], []) == [
-        "chat-2: crashed, last exit code 1 (configuration), 0.1s ago, no such model"
+        "chat-2: crashed, last exit code 1 (configuration), 0.1s ago: no such model"
     ]
     assert progress.news(
         [STARTING | {"id": "chat-2", "phase": "", "eta_s": None, "last_exit": last}], []

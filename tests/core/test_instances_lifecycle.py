@@ -82,6 +82,17 @@ def test_an_unrequested_exit_is_a_failure_with_code_0_too() -> None:
     assert kinds(driver.feed(ev.Tick(), after=0.1)) == [do.Admit]
 
 
+def test_a_crash_is_told_in_one_line_and_the_next_try_in_another() -> None:
+    driver = Driver()
+    driver.to_starting()
+    driver.events.clear()
+    driver.feed(ev.Exited(code=1), ev.Gone(cause=ExitCause.CONFIGURATION, detail="no such flag"))
+    assert [event.message for event in driver.events] == [
+        "ended unasked: exit code 1 (no such flag)",
+        "backoff: next try in 10 s or when deployment, program, model or the node's configuration change",
+    ]
+
+
 def test_failures_in_a_row_wait_longer_and_healthy_time_forgives() -> None:
     driver = Driver()
     waits = []

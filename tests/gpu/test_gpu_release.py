@@ -78,7 +78,7 @@ def test_releasing_is_a_state_between_the_end_and_what_follows() -> None:
     driver.feed(ev.Gone(cause=ExitCause.GPU_FAULT))
     assert driver.state is InstanceState.BACKOFF
     assert [event.data["to"] for event in driver.events if event.kind == "instance.state"][-3:] == [
-        "crashed",
+        "ready",
         "releasing",
         "backoff",
     ]

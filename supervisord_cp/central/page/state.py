@@ -63,6 +63,7 @@ def page_state(controller: Controller) -> Json:
             | {
                 "cannot_place": [why["message"] for why in item["cannot_place"]],
                 "gated": [why["message"] for why in item["gated"] if why["message"]],
+                "failing": [why["message"] for why in item["failing"]],
                 "figures": figures.get(item["name"], {}),
             }
             for item in status["deployments"]

@@ -10,14 +10,14 @@ from supervisord_cp.model.instance import InstanceState
 from supervisord_cp.model.reason import ReasonCode, render
 
 _LOUD: Final[Mapping[InstanceState, Severity]] = {
-    InstanceState.CRASHED: Severity.ERROR,
     InstanceState.DEGRADED: Severity.WARNING,
     InstanceState.BACKOFF: Severity.WARNING,
 }
 
 
 def announcements(before: Life, after: Life, now: float) -> Iterator[Event]:
-    """One event for a change of state, and one with the evidence for an unrequested end."""
+    """One event for a change of state; of an unrequested end only the one that tells its cause, which is
+    known when its tree is gone."""
     if after.history.restarts > before.history.restarts and (last := after.history.last) is not None:
         yield Event(
             kind="instance.failed",
@@ -39,7 +39,7 @@ def announcements(before: Life, after: Life, now: float) -> Iterator[Event]:
         # Every start passes the gate; only what holds it up there is worth a word.
         if reason.code is ReasonCode.NONE or (new is old and reason.code is old_reason.code):
             return
-    elif new is old and after.stage is not Stage.ABSENT:
+    elif new is InstanceState.CRASHED or (new is old and after.stage is not Stage.ABSENT):
         return
     words = render(reason)
     state = "removed" if after.stage is Stage.ABSENT else new.value

@@ -149,7 +149,7 @@ function deploymentRow(name, [one, mayAct]) {
     one.held && "held", one.progress && `rolling out: ${one.progress}`,
   ].filter(Boolean).join(", ");
   const range = one.min === one.max ? one.scaler : `${one.scaler}, ${one.min} to ${one.max}`;
-  const why = [one.message, ...(one.cannot_place ?? []), ...(one.gated ?? [])].filter(Boolean).join("; ");
+  const why = [one.message, ...(one.cannot_place ?? []), ...(one.gated ?? []), ...(one.failing ?? [])].filter(Boolean).join("; ");
   return make("tr", {},
     cell("Name", [make("strong", {}, name), make("small", { class: "mono" }, one.served_name)]),
     cell("Replicas", [pill(`${ready} of ${one.wanted}`, tone), make("small", {}, more || range)]),
@@ -198,7 +198,8 @@ function deviceTile([name, one]) {
   const title = [one.name, name, use, facts, ...(one.strangers ?? [])].filter(Boolean).join("\n");
   return make("li", { class: `device use-${one.use} ${sick ? "sick" : ""}`, title },
     make("b", {}, one.index == null ? name : `GPU ${one.index}`),
-    make("span", {}, one.instance ? link(one.instance) : use, one.instance && use !== "serving" ? ` ${use}` : ""),
+    make("span", {}, one.instance ? link(one.instance) : use),
+    one.instance && use !== "serving" ? make("span", { class: "use" }, use) : null,
     one.strangers?.length ? make("span", {}, one.strangers.join(", ")) : null,
     share == null ? null : make("div", { class: "bar", role: "img", "aria-label": `memory: ${facts}` }, bar),
     facts ? make("span", { class: "soft" }, facts) : null);
@@ -240,7 +241,8 @@ function instanceRow(name, [one, mayAct]) {
 
 function devicesText(one) {
   const devices = page.state.nodes?.[one.node]?.devices ?? {};
-  return one.gpus.map((uuid) => devices[uuid]?.index ?? uuid).join(", ");
+  const names = one.gpus.map((uuid) => devices[uuid]?.index ?? uuid);
+  return names.map((name, index) => make("span", { class: "whole" }, `${name}${index + 1 < names.length ? "," : ""} `));
 }
 
 function showEvents() {
@@ -282,7 +284,7 @@ async function showDetail(name) {
   at("detail-crash").replaceChildren(crash ? facts({
     Cause: crash.cause, When: crash.at, Evidence: crash.evidence, Signal: crash.signal, "Exit code": crash.code,
     "Had come to": crash.served ? "ready" : crash.phase, Devices: (crash.devices ?? []).join(", "),
-  }) : make("p", { class: "soft" }, told.capsule_missing || "none is kept"));
+  }) : make("p", { class: "soft" }, told.capsule_missing || "unknown"));
   if (crash?.log_tail) at("detail-crash").append(make("pre", { tabindex: "0" }, crash.log_tail));
 }
 
