@@ -86,6 +86,7 @@ class CentralLink:
 
     Everything runs on the loop that awaits `run()`. Callbacks are plain functions and must not block.
     `on_message` gets everything but calls, which go to `on_call`: an async generator of text pieces.
+    `on_unreadable` hears of what was skipped.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class CentralLink:
         on_up: Callable[[m.Welcome], None] = lambda welcome: None,
         on_down: Callable[[str], None] = lambda why: None,
         on_call: CallHandler | None = None,
+        on_unreadable: Callable[[BadMessage], None] = lambda error: None,
     ) -> None:
         self._url = url.rstrip("/") + path
         self._token = token
@@ -107,6 +109,7 @@ class CentralLink:
         self._on_up = on_up
         self._on_down = on_down
         self._on_call = on_call
+        self._on_unreadable = on_unreadable
         self._outbox: _Outbox | None = None
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._said = ""
@@ -182,6 +185,7 @@ class CentralLink:
                     return decode(frame.data)
                 except BadMessage as error:
                     log.warning("message from central skipped: %s", error)
+                    self._on_unreadable(error)
             elif frame.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
                 return None
             elif frame.type is aiohttp.WSMsgType.ERROR:

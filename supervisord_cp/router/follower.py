@@ -17,21 +17,25 @@ from supervisord_cp.adapters.tokens import read_token
 from supervisord_cp.core.routing.continuity import CARRY_S, missing_parts, with_carried
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.base import Incarnation
-from supervisord_cp.model.event import Event
+from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, apply_delta
 from supervisord_cp.model.router import RouterReport
 from supervisord_cp.policy.context import QueryResults
 from supervisord_cp.router.dispatch import Dispatcher
 from supervisord_cp.router.memory import Remembered
 from supervisord_cp.router.policies import RouterPolicies
+from supervisord_cp.router.whole_view import WholeView
 from supervisord_cp.version import __version__
 from supervisord_cp.wire import messages as m
+from supervisord_cp.wire.codec import BadMessage
 
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S: Final = 0.5
 AGAIN_AFTER_S: Final = 1.0
 FAREWELL_S: Final = 0.5
+OF_THE_VIEW: Final = ("snapshot", "delta", "")
+"""Kinds of messages without which the view is not the one that central has; "": nobody knows what it was."""
 
 
 class Follower:
@@ -67,7 +71,7 @@ class Follower:
         self._snapshot: FleetSnapshot | None = None
         self._carried: tuple[FleetPart, ...] = ()
         self._carry_until = 0.0
-        self._resync_asked = False
+        self._whole = WholeView()
         self._report_planned = False
         self._left = False
         self.keys: dict[Incarnation, str] = {}
@@ -79,6 +83,7 @@ class Follower:
             on_message=self._on_message,
             on_up=lambda welcome: self._on_up(),
             on_call=self._on_call,
+            on_unreadable=self._on_unreadable,
         )
 
     @property
@@ -136,20 +141,20 @@ class Follower:
     # --- central's messages
 
     def _on_up(self) -> None:
-        self._resync_asked = False
+        self._whole.came()  # every connection begins with one
         self.report_soon()
 
     def _on_message(self, message: m.Message) -> None:
         match message:
             case m.Snapshot(snapshot=snapshot):
-                self._resync_asked = False
                 self._replace(snapshot)
+                self._whole_came(snapshot)
             case m.Delta(delta=delta):
                 after = None if self._snapshot is None else apply_delta(self._snapshot, delta)
                 if after is not None:
                     self._use(after)
-                elif not self._resync_asked:
-                    self._resync_asked = self._link.send(m.Resync())
+                else:
+                    self._miss()
             case m.EngineKeys(keys=keys):
                 self._use_keys(keys)
             case m.Queries(results=results):
@@ -157,6 +162,36 @@ class Follower:
                 self._dispatcher.fleet.use_queries(queries)
             case _:
                 log.warning("unexpected %s from central", type(message).__name__)
+
+    def _on_unreadable(self, error: BadMessage) -> None:
+        """What is used goes on in use. A kind that we do not know is of a newer central, and none of ours."""
+        if error.kind not in OF_THE_VIEW:
+            return
+        if not self._whole.unreadable:
+            self._whole.unreadable = True
+            version = self._snapshot.version if self._snapshot is not None else "none"
+            self._tell_of_view(
+                f"central's view of the fleet cannot be read ({error}); going on with the last good one"
+                f" (version {version}), and asking for a whole one until it can",
+                Severity.ERROR,
+            )
+        self._miss()
+
+    def _miss(self) -> None:
+        self._whole.miss(asyncio.get_running_loop().time())
+        self._ask_for_whole()
+
+    def _ask_for_whole(self) -> None:
+        if self._whole.due(asyncio.get_running_loop().time()):
+            self._link.send(m.Resync())
+
+    def _whole_came(self, snapshot: FleetSnapshot) -> None:
+        if self._whole.unreadable:
+            self._tell_of_view(f"central's view can be read again: version {snapshot.version}", Severity.INFO)
+        self._whole.came()
+
+    def _tell_of_view(self, message: str, severity: Severity) -> None:
+        self.tell(Event(kind="router.view", subject=self._router_id, message=message, severity=severity))
 
     def _replace(self, snapshot: FleetSnapshot) -> None:
         old = self.snapshot
@@ -193,6 +228,7 @@ class Follower:
         while True:
             await asyncio.sleep(REPORT_EVERY_S)
             self._end_carrying()
+            self._ask_for_whole()
             self._report()
 
     def _report(self, *, ended: bool = False) -> None:

@@ -14,7 +14,15 @@ _decoder: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
 
 
 class BadMessage(SupervisordError):
-    """A frame that is no message of this protocol."""
+    """A frame that is no message of this protocol. `kind`: what it says it is, "" where it does not."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class _Kind(msgspec.Struct):
+    t: str = ""
 
 
 def encode(message: Message) -> str:
@@ -31,4 +39,11 @@ def decode(frame: str | bytes) -> Message:
     try:
         return _decoder.decode(frame)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadMessage(str(error)) from error
+        raise BadMessage(str(error), _kind(frame)) from error
+
+
+def _kind(frame: str | bytes) -> str:
+    try:
+        return msgspec.json.decode(frame, type=_Kind).t
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return ""

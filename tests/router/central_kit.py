@@ -51,9 +51,12 @@ class Central:
             await self._runner.cleanup()
 
     async def send(self, message: m.Message) -> None:
+        await self.send_text(encode(message))
+
+    async def send_text(self, text: str) -> None:
         await until(lambda: self._socket is not None, "the router has dialled")
         assert self._socket is not None
-        await self._socket.send_str(encode(message))
+        await self._socket.send_str(text)
 
     async def applied(self, snapshot: FleetSnapshot) -> RouterReport:
         """Wait until the router says that it has applied a snapshot."""

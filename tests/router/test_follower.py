@@ -112,6 +112,45 @@ async def test_deltas_follow_and_a_gap_asks_for_everything(
     assert (await router.ask(CHAT)).json() == {"n": "new"}
 
 
+async def test_a_view_that_cannot_be_read_is_asked_for_until_it_can(
+    router: Rig, central: Central, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisord_cp.router.whole_view.AGAIN_AFTER_S", 0.01)
+    monkeypatch.setattr("supervisord_cp.router.follower.REPORT_EVERY_S", 0.01)
+    engine = await router.engine()
+    follow()
+    first, second = snapshot(1, instance(engine)), snapshot(2, instance(engine))
+    await central.send(m.Snapshot(snapshot=first))
+    await central.applied(first)
+
+    def asked() -> int:
+        return sum(isinstance(message, m.Resync) for message in central.heard)
+
+    for times in (1, 2, 3):
+        await central.send_text('{"t": "snapshot", "snapshot": {"epoch": 7}}')
+        await until(lambda times=times: asked() >= times)
+    assert (await router.ask(CHAT)).status == 200, "the last good view is in use"
+    await central.send(m.Snapshot(snapshot=second))
+    await central.applied(second)
+    told = [event for message in central.heard if isinstance(message, m.Events) for event in message.events]
+    assert [(event.kind, event.severity) for event in told] == [
+        ("router.view", "error"),
+        ("router.view", "info"),
+    ]
+    assert "going on with the last good one (version 1)" in told[0].message
+
+
+async def test_a_message_of_a_newer_central_is_no_gap_in_the_view(
+    router: Rig, central: Central, follow: Follow
+) -> None:
+    follow()
+    await central.send_text('{"t": "a later invention"}')
+    first = snapshot(1)
+    await central.send(m.Snapshot(snapshot=first))
+    await central.applied(first)
+    assert not any(isinstance(message, m.Resync | m.Events) for message in central.heard)
+
+
 async def test_leases_and_demand_are_told_and_the_last_one_of_a_draining_instance_at_once(
     router: Rig, central: Central, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
