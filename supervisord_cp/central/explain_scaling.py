@@ -8,7 +8,7 @@ from supervisord_cp.core.scaling.thresholds import thresholds
 from supervisord_cp.model.explanation import Otherwise, Threshold
 from supervisord_cp.model.reason import code_of, render
 from supervisord_cp.model.scaling import ScaleRecord
-from supervisord_cp.model.signal import Signal
+from supervisord_cp.model.signal import ReplicaPhase, Signal
 from supervisord_cp.policy import PolicySpec
 
 Json = dict[str, Any]
@@ -30,11 +30,13 @@ def summary(at: float, record: ScaleRecord) -> Json:
 def explained(record: ScaleRecord, known: Mapping[str, PolicySpec]) -> Json:
     """A decision with everything that it was made from. Some 0.1 s of work: not for an event loop."""
     view, decision = record.view, record.decision
+    failed = sum(replica.phase is ReplicaPhase.FAILED for replica in view.replicas)
     return {
         "decision": summary(view.wall_s or 0.0, record),
         "replicas": {
             "ready": view.ready,
-            "starting": view.starting,
+            "starting": view.starting - failed,
+            "failed": failed,
             "draining": view.draining,
             "min": view.bounds.min,
             "max": None if record.limits.behavior is None else view.bounds.max,

@@ -40,12 +40,11 @@ def failing(instances: Iterable[Mapping[str, Any]]) -> list[Json]:
 
 
 def _failure(item: Mapping[str, Any]) -> str:
-    """`chat-0 crashed 3 times, last of model_access (no such folder); next try in 12 s`."""
+    """`chat-0 crashed 3 times, last: model_access (no such folder); next try in 12 s`."""
     times = max(1, item["restarts"] + (item["state"] is InstanceState.CRASHED))
-    parts = [f"{item['id']} crashed {'once' if times == 1 else f'{times} times'}"]
+    told = f"{item['id']} crashed {'once' if times == 1 else f'{times} times, last'}"
     if cause := last_end(item):
-        parts.append(f"last of {cause}")
-    told = ", ".join(parts)
+        told += f": {cause}"
     return f"{told}; {item['message']}" if item["message"] else told
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from supervisord_cp.cli.options import config_option, output_option
 from supervisord_cp.cli.render import print_json
-from supervisord_cp.errors import ConfigErrors
+from supervisord_cp.errors import ConfigErrors, UsageError
 
 if TYPE_CHECKING:
     from supervisord_cp.doctor.finding import Finding
@@ -21,15 +21,21 @@ _COLOURS: Final = {"ok": "green", "warning": "yellow", "error": "red"}
 
 @click.command()
 @config_option(required=False)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Look at what the `up` with this state directory runs, instead of a configuration file.",
+)
 @output_option
-def doctor(config: Path | None, output: str) -> None:
+def doctor(config: Path | None, state_dir: Path | None, output: str) -> None:
     """Look at this host and say what is wrong, and what to do.
 
     Looks at configuration, files, disks, ports, programs, driver, GPUs, units, central, clock,
     instances that crash, Prometheus.
     Changes nothing. Exit code 3 when there is an error.
     """
-    findings = _examine(config, output)
+    findings = _examine(_of_up(state_dir) if state_dir else config, output)
     if output == "json":
         print_json([msgspec.to_builtins(one) for one in findings])
     errors = sum(one.level == "error" for one in findings)
@@ -38,6 +44,19 @@ def doctor(config: Path | None, output: str) -> None:
         click.echo(f"\n{_count(errors, 'error')}, {_count(warnings, 'warning')}.")
     if errors:
         sys.exit(NOT_HEALTHY)
+
+
+def _of_up(state_dir: Path) -> Path:
+    """What the `up` in a state directory runs.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from supervisord_cp.cli.up_lock import running_config
+
+    if (config := running_config(state_dir)) is None:
+        raise UsageError(f"no `up` runs in {state_dir}; name its configuration with -c FILE")
+    return config
 
 
 def _examine(config: Path | None, output: str) -> "list[Finding]":
@@ -59,7 +78,10 @@ def _examine(config: Path | None, output: str) -> "list[Finding]":
 
     config = config or running_config(default_state_dir(os.environ))
     if config is None:
-        remedy = "supervisord-cp install systemd writes a first one; defaults are looked at instead"
+        remedy = (
+            "defaults are looked at instead; -c FILE names one, --state-dir DIR an `up`;"
+            " supervisord-cp install systemd writes a first one"
+        )
         tell(warning("configuration", "there is none", remedy))
         settings = Config()
     else:

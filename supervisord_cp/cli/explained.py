@@ -35,9 +35,9 @@ def _headline(value: Json) -> Iterator[str]:
     replicas = value.get("replicas") or {}
     name = shown.get("name", "?")
     wanted = decision.get("wanted", shown.get("wanted", "?"))
-    counts = ", ".join(
-        f"{replicas[key]} {key}" for key in ("ready", "starting", "draining") if replicas.get(key) is not None
-    )
+    named = [(key, key) for key in ("ready", "starting", "draining") if replicas.get(key) is not None]
+    named += [("failed", "in backoff")] if replicas.get("failed") else []
+    counts = ", ".join(f"{replicas[key]} {words}" for key, words in named)
     yield f"{name}: {wanted} wanted" + (f" ({counts})" if counts else "")
     for message in (shown.get("message") if shown.get("held") else None, decision.get("message")):
         if message:

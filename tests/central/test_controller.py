@@ -458,7 +458,7 @@ def test_how_a_replica_fails_is_told_with_its_deployment() -> None:
     )
     agent.report()
     (shown,) = deployments(world.controller)
-    why = "chat-1 crashed 3 times, last of model_access (no such folder); next try in 12 s"
+    why = "chat-1 crashed 3 times, last: model_access (no such folder); next try in 12 s"
     assert shown["failing"] == [
         {
             "instance": "chat-1",

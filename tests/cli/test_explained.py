@@ -103,9 +103,11 @@ def test_an_input_without_a_value_says_why() -> None:
 
 
 def test_replicas_that_crash_are_told_with_what_to_ask_next() -> None:
-    why = "chat-7 crashed once, last of killed; next try in 2 s"
-    lines = decision_lines({"deployment": {"failing": [{"instance": "chat-7", "message": why}]}})
-    assert list(lines)[-2:] == [
+    why = "chat-7 crashed once: killed; next try in 2 s"
+    shown = {"name": "chat", "wanted": 2, "failing": [{"instance": "chat-7", "message": why}]}
+    counts = {"ready": 1, "starting": 0, "failed": 1}
+    assert list(decision_lines({"deployment": shown, "replicas": counts})) == [
+        "chat: 2 wanted (1 ready, 0 starting, 1 in backoff)",
         "replicas that do not come up:",
         f"  {why}: supervisord-cp explain instance chat-7",
     ]

@@ -74,3 +74,14 @@ def test_the_configuration_of_a_running_up_is_looked_at_and_its_warnings_told(tm
     assert [one["level"] for one in told] == ["ok", "warning"], ended.stderr
     assert str(path) in told[0]["message"]
     assert "/nowhere/vllm is not in allow.executables" in told[1]["message"]
+
+
+def test_what_the_up_of_a_state_directory_runs_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[agent]\nslotz = 2\n")
+    ended = doctor("--state-dir", str(tmp_path))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"no `up` runs in {tmp_path}; name its configuration with -c FILE" in ended.stderr
+    (tmp_path / "up.lock").write_text(json.dumps({"pid": os.getpid(), "config": str(path)}))
+    ended = doctor("--state-dir", str(tmp_path))
+    assert f"{path}:2" in ended.stdout
