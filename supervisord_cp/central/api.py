@@ -44,6 +44,8 @@ class Operate(msgspec.Struct, forbid_unknown_fields=True):
     """Body of start, stop, restart and drain; all optional."""
 
     deadline_s: float | None = None
+    unlisted: bool = False
+    """Of `stop`: an instance that has no place here is meant, and ended for good."""
     gpu: str | int | None = None
 
 
@@ -243,7 +245,10 @@ class Api:
             if kind == "deployments":
                 done = self._operations.deployment(name, verb, body.deadline_s)
             elif kind == "instances":
-                done = self._operations.instance(name, verb, body.deadline_s)
+                if body.unlisted and verb == "stop":
+                    done = self._operations.end_unlisted(name, body.deadline_s)
+                else:
+                    done = self._operations.instance(name, verb, body.deadline_s)
             else:
                 gpu = None if body.gpu is None else str(body.gpu)
                 done = self._operations.node(name, verb, body.deadline_s, gpu)

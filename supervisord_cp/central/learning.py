@@ -37,13 +37,14 @@ def learn(
         return
     for status in view.instances.values():
         if status.id not in memory.assignments and (status.deployment in specs or status.id in ours):
-            memory.assign(_place(status, view, specs.get(status.deployment)))
+            memory.assign(place_of(status, view, specs.get(status.deployment)))
             note("instance.learned", status.id, node=view.name)
     if not ours:
         _keep_numbers(memory, config)
 
 
-def _place(status: InstanceStatus, view: NodeView, spec: LaunchSpec | None) -> Assignment:
+def place_of(status: InstanceStatus, view: NodeView, spec: LaunchSpec | None) -> Assignment:
+    """The place of an instance as it was found; without a spec it is kept as it is."""
     return Assignment(
         id=status.id,
         deployment=status.deployment,

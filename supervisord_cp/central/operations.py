@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from supervisord_cp.central.controller import Controller
 from supervisord_cp.central.departures import DEFAULT_DRAIN_S
+from supervisord_cp.central.learning import place_of
 from supervisord_cp.errors import SupervisordError
 from supervisord_cp.model.assignment import Assignment, Cordon, Leave, Override
 from supervisord_cp.model.base import DeploymentName, DeviceId, InstanceId, NodeName
@@ -65,11 +66,34 @@ class Operations:
         """start, stop, restart or drain one instance."""
         assignment = self._c.memory.assignments.get(InstanceId(name))
         if assignment is None:
-            known = list(self._c.statuses()) + [i.id for i in self._c.routers.instances()]
-            if name in known:
+            if InstanceId(name) in self._c.statuses():
+                raise NotPossible(
+                    f"{name} runs, and this central has no place for it: it is only routed to;"
+                    f" `supervisord-cp stop {name} --unlisted` ends it for good"
+                )
+            if name in [i.id for i in self._c.routers.instances()]:
                 raise NotPossible(f"{name} was not started by this central; it is only routed to")
             raise NotFound(_unknown("instance", name, self._c.memory.assignments))
         return self._each([assignment], verb, deadline_s)
+
+    def end_unlisted(self, name: str, deadline_s: float | None) -> list[str]:
+        """End an instance that an agent runs and nobody here asked for: taken over, it goes as all do."""
+        instance = InstanceId(name)
+        if instance in self._c.memory.assignments:
+            raise NotPossible(f"{name} has its place here: `stop {name}` holds it stopped")
+        found = self._c.statuses().get(instance)
+        if found is None:
+            raise NotFound(_unknown("unlisted instance", name, self._unlisted()))
+        view, status = found
+        self._c.memory.assign(place_of(status, view, None))
+        reason = Reason(code=ReasonCode.ENDED_BY_OPERATOR)
+        deadline = STOP_DEADLINE_S if deadline_s is None else deadline_s
+        self._c.departures.begin(instance, Leave.REMOVE, reason, deadline)
+        self._c.wake()
+        return [name]
+
+    def _unlisted(self) -> list[InstanceId]:
+        return [name for name in self._c.statuses() if name not in self._c.memory.assignments]
 
     def node(self, name: str, verb: str, deadline_s: float | None, gpu: str | None) -> list[str]:
         """start, stop, restart or drain everything on a node, or on one of its GPUs or slots."""

@@ -69,9 +69,15 @@ def start(client: ControlClient, target: str) -> None:
 @with_client
 @click.argument("target")
 @deadline_option
-def stop(client: ControlClient, target: str, deadline: float | None) -> None:
-    """Stop TARGET and hold it stopped until `start`."""
-    _act(client, "stop", target, deadline)
+@click.option(
+    "--unlisted", is_flag=True, help="TARGET is an instance that central has no place for: end it for good."
+)
+def stop(client: ControlClient, target: str, deadline: float | None, unlisted: bool) -> None:
+    """Stop TARGET and hold it stopped until `start`.
+
+    What is `unlisted` (it runs, and nobody asked central for it) is ended for good, and only with --unlisted.
+    """
+    _act(client, "stop", target, deadline, unlisted=unlisted)
 
 
 @click.command(epilog=TARGET_HELP)
@@ -135,9 +141,17 @@ def forget(client: ControlClient, node: str) -> None:
     _post(client, "forget", target, {})
 
 
-def _act(client: ControlClient, verb: str, text: str, deadline: float | None) -> None:
-    for target in resolve(text, _names(client)):
-        _post(client, verb, target, {} if deadline is None else {"deadline_s": deadline})
+def _act(
+    client: ControlClient, verb: str, text: str, deadline: float | None, *, unlisted: bool = False
+) -> None:
+    body: dict[str, object] = {} if deadline is None else {"deadline_s": deadline}
+    targets = resolve(text, _names(client))
+    if unlisted:
+        body["unlisted"] = True
+        if [target.kind for target in targets] != ["instance"]:
+            raise click.UsageError(f"--unlisted ends one instance by its name, and {text} is none")
+    for target in targets:
+        _post(client, verb, target, body)
 
 
 def _restart_routers(client: ControlClient) -> None:

@@ -29,6 +29,7 @@ class ReasonCode(StrEnum):
     UNKILLABLE = "unkillable"
     REMOVED = "removed"
     HELD = "held"
+    ENDED_BY_OPERATOR = "ended_by_operator"
     REPLACED = "replaced"
     RESTART_ASKED = "restart_asked"
     AGENT_STOPS = "agent_stops"
@@ -180,6 +181,7 @@ _TEXTS: Final[dict[ReasonCode, str]] = {
     ReasonCode.UNKILLABLE: "process {pid} does not die of SIGKILL",
     ReasonCode.REMOVED: "no longer wanted",
     ReasonCode.HELD: "held stopped by an operator",
+    ReasonCode.ENDED_BY_OPERATOR: "ended for good by an operator",
     ReasonCode.REPLACED: "replaced by a new revision",
     ReasonCode.RESTART_ASKED: "restart asked for",
     ReasonCode.AGENT_STOPS: "its agent stops, and its engines with it",

@@ -134,3 +134,12 @@ def test_a_router_that_was_not_restarted_is_a_failure(run: Run, fleet: StubCentr
     assert "router b:9000: unknown key\n" in result.stderr
     fleet.says("routers/restart", {"routers": {}})
     assert "no router is connected" in run("restart", "router").stderr
+
+
+def test_an_unlisted_instance_is_ended_when_that_is_said(run: Run, fleet: StubCentral) -> None:
+    fleet.says("instances/chat-0/stop", {"instances": ["chat-0"]})
+    assert run("stop", "chat-0", "--unlisted").stdout == "stop instance chat-0: chat-0\n"
+    assert fleet.posts == [("/api/v1/instances/chat-0/stop", {"unlisted": True})]
+    refused = run("stop", "chat", "--unlisted")
+    assert refused.exit_code == 2
+    assert "--unlisted ends one instance by its name, and chat is none" in refused.stderr
