@@ -9,13 +9,19 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
+from supervisord_cp.router import flow
 from tests import leftovers
 
 ONE_MACHINE = "SUPERVISORD_CP_BOOTED" in os.environ
 """All files of this run share a machine, whose processes live on from one to the next."""
 
 
+COMPILED = "SUPERVISORD_CP_EXPECT_COMPILED" in os.environ
+"""This run is of what is compiled: a mistake in the paths must not make it one of the sources."""
+
+
 def pytest_configure() -> None:
+    assert not COMPILED or flow.__file__.endswith(".so"), f"{flow.__file__} is not compiled"
     leftovers.mark()
 
 

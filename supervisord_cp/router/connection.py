@@ -223,6 +223,11 @@ class ClientConnection(asyncio.Protocol):
     # --- reading
 
     @property
+    def kept_bytes(self) -> int:
+        """What has come of requests that nobody has read yet."""
+        return len(self._buffer)
+
+    @property
     def _slow(self) -> bool:
         """Whether the client does not take what has been written."""
         return self._slow_since != _NEVER

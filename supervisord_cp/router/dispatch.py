@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Final
@@ -107,6 +107,11 @@ class Dispatcher:
         self._placement = Placement(config, self.fleet, self.metrics, self._reject, turns, watcher.missed)
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(6).hex()
+
+    @property
+    def flows(self) -> Collection[Flow]:
+        """The requests that are open."""
+        return tuple(self._flows)
 
     @property
     def busy(self) -> bool:

@@ -5,7 +5,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from supervisord_cp.core.routing.leases import Account
@@ -57,6 +57,16 @@ class Pools:
         self._open: set[UpstreamConnection] = set()
         self._dials: set[asyncio.Task[None]] = set()
         self._heads: RecurringHeads[ResponseHead, int | None] = RecurringHeads(parse_response)
+
+    @property
+    def connections(self) -> Sequence[UpstreamConnection]:
+        """All that are open, in use or idle."""
+        return tuple(self._open)
+
+    @property
+    def idle(self) -> int:
+        """How many of them are idle."""
+        return sum(len(pool.idle) for pool in self._pools.values())
 
     def endpoint(self, account: Account) -> Endpoint:
         """Where an incarnation listens."""

@@ -10,7 +10,7 @@ from supervisord_cp.core.policies.guard import Figures, Guard
 from supervisord_cp.core.routing.ejection import Ejections
 from supervisord_cp.core.routing.lane import Lane
 from supervisord_cp.core.routing.lane_policies import LanePolicies
-from supervisord_cp.core.routing.leases import Account, Ledger
+from supervisord_cp.core.routing.leases import Account, Lease, Ledger
 from supervisord_cp.core.routing.pipeline import Pipeline
 from supervisord_cp.core.routing.queue import WaitingLine
 from supervisord_cp.core.routing.scheduling import Scheduling
@@ -111,6 +111,7 @@ class TestLane:
         line: WaitingLine[Item] = WaitingLine(most=100, most_bytes=10**6)
         self.lane: Lane[Item] = Lane(routed, policies, line, Random(1))
         self.ledger = Ledger()
+        self._leases: dict[Account, list[Lease]] = {}
         self.serve(*instances)
 
     def serve(self, *instances: RoutedInstance, now: float = 0.0) -> None:
@@ -125,7 +126,11 @@ class TestLane:
     def fill(self, number: int) -> None:
         account = self.account(number)
         while account.has_room(0.0):
-            account.open(1, 1)
+            self._open(account, 1, 1)
+
+    def free(self, number: int) -> None:
+        """One of the requests there that this kit has sent is done."""
+        self._leases[self.account(number)].pop(0).close()
 
     def drain(self, now: float = 0.0) -> list[tuple[str, str]]:
         """Send out what can go; who goes where."""
@@ -133,6 +138,9 @@ class TestLane:
         while (found := self.lane.next_out(now)) is not None:
             item, account = found
             self.lane.line.serve(item, now)
-            account.open(item.prompt_tokens, item.decode)
+            self._open(account, item.prompt_tokens, item.decode)
             out.append((item.request.id, str(account.instance.id)))
         return out
+
+    def _open(self, account: Account, prefill: int, decode: int) -> None:
+        self._leases.setdefault(account, []).append(account.open(prefill, decode))

@@ -32,11 +32,6 @@ def wait(there: TestLane, *items: Item, now: float = 0.0) -> None:
         there.lane.wait(item, now)
 
 
-def free(there: TestLane, number: int, count: int = 1) -> None:
-    for lease in list(there.account(number)._leases)[:count]:
-        lease.close()
-
-
 def test_the_scheduler_says_who_goes_first() -> None:
     there = Bench().lane(
         instance(0, max_concurrency=1), scheduler=lambda waiting, ctx: -waiting.request.prompt_tokens
@@ -70,7 +65,7 @@ def test_a_request_waits_for_the_instances_it_may_have_and_lets_others_go_first(
     there.fill(0)
     wait(there, Item("picky"), Item("second"), Item("easy", arrived=1.0))
     assert there.drain() == [("easy", "chat-1")]
-    free(there, 0)
+    there.free(0)
     assert there.drain() == [("picky", "chat-0")]
     assert [item.request.id for item in there.lane.line] == ["second"]
 
@@ -162,7 +157,7 @@ def test_a_scheduler_that_fails_is_first_come_first_served_and_comes_back() -> N
     there.fill(0)
     out = []
     for _ in range(3 + MOST_FAILURES - 1):
-        free(there, 0)
+        there.free(0)
         out += [name for name, _ in there.drain()]
     assert out == ["early-0", "early-1", "early-2", *(f"late-{n}" for n in range(MOST_FAILURES - 1))]
     broken[0] = False
@@ -298,7 +293,7 @@ def test_a_scheduling_shadow_has_a_line_of_its_own() -> None:
     there.lane.line.remove(items[3])
     assert [name for name, _ in there.drain()] == ["a", "b"]
     assert [(d.live, d.shadow) for d in agreement.differences] == [("a", "c"), ("b", "c")]
-    free(there, 0)
+    there.free(0)
     assert [name for name, _ in there.drain()] == ["c"]
     assert (agreement.decisions, agreement.agreed) == (3, 1)
 

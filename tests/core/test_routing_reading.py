@@ -171,7 +171,16 @@ def test_the_usage_at_the_end_of_an_answer_in_any_pieces(
     for at in range(0, len(whole), step):
         tail.add(whole[at : at + step])
     assert tail.usage() == Usage(prompt_tokens=prompt, completion_tokens=completion)
-    assert tail._size <= 6 * 1024 + step
+
+
+@given(step=st.integers(1, 5000))
+def test_no_more_than_the_end_of_an_answer_is_kept(step: int) -> None:
+    tail = Tail()
+    tail.add(b'"usage":{"prompt_tokens":1}')
+    assert tail.usage() is not None
+    for _ in range(0, 6 * 1024, step):
+        tail.add(b"x" * step)
+    assert tail.usage() is None
 
 
 def test_usage_in_other_words_and_none_at_all() -> None:

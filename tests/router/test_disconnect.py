@@ -113,8 +113,9 @@ async def test_many_comings_and_goings_leave_nothing_open(router: Rig) -> None:
         await asyncio.gather(*(visit(round_ * 20 + n) for n in range(20)))
     await until(lambda: not router.dispatcher.busy)
     await until(lambda: router.listener.connections == 0)
-    kept = sum(len(pool.idle) for pool in router.dispatcher.pools._pools.values())
-    await until(lambda: len(router.dispatcher.pools._open) == kept)
+    pools = router.dispatcher.pools
+    kept = pools.idle
+    await until(lambda: len(pools.connections) == kept)
     await until(lambda: open_files() <= files + 2 * kept + 2)
 
 
@@ -139,7 +140,7 @@ async def test_the_engine_is_left_at_once_and_not_after_a_while(router: Rig) -> 
     exchange = MemoryExchange(request_head("POST", "/v1/chat/completions"), b'{"model": "chat"}')
     router.dispatcher.serve(exchange)
     await until(lambda: exchange.answer, "the stream begins")
-    upstream = next(iter(router.dispatcher.pools._open))
+    upstream = router.dispatcher.pools.connections[0]
     exchange.cancel()
     assert upstream.transport.is_closing()
     assert router.inflight == 0

@@ -160,7 +160,7 @@ async def test_an_engine_that_is_killed_costs_only_the_streams_that_it_had_begun
     async with client(served) as ai:
         tasks = [asyncio.create_task(ask(ai, number)) for number in range(60)]
         await until(lambda: sum(outcomes.values()) >= 8, "some are answered")
-        begun = sum(flow.started for flow in served.dispatcher._flows)
+        begun = sum(flow.started for flow in served.dispatcher.flows)
         if what == "server":
             os.kill(engines[0].process.pid, signal.SIGKILL)
         else:

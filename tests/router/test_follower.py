@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from supervisord_cp.core.routing.continuity import with_carried
 from supervisord_cp.core.routing.lane_policies import LanePolicies
 from supervisord_cp.model.base import DeploymentName, NodeName
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedDeployment, RoutedInstance, diff
 from supervisord_cp.model.signal import NamedResult, SignalSource, SignalState, measured
+from supervisord_cp.policy.context import QueueContext
 from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.memory import Memory, Remembered
 from supervisord_cp.wire import messages as m
+from tests.core.policies_kit import Bench, Item
 from tests.router.central_kit import Central
 from tests.router.kit import Rig, deployment, instance, says, streams
 from tests.waiting import PATIENCE_S, until
@@ -213,10 +217,22 @@ async def test_named_results_reach_policies_and_grow_older(
     await central.send(m.Queries(results={"depth": NamedResult(total=told)}))
     await until(lambda: fleet.lanes[CHAT_NAME].queries.results)
     at = fleet.lanes[CHAT_NAME].queries.at
-    signal = fleet.lanes[CHAT_NAME]._context(at + 5.0).query("depth")
+    contexts: list[QueueContext[None]] = []
+
+    def note(_: object, context: QueueContext[None]) -> float:
+        contexts.append(context)
+        return 0.0
+
+    lane = fleet.lanes[CHAT_NAME]
+    lane.use(LanePolicies(router=lane.policies.router, scheduler=Bench().scheduling(note)), at)
+    for now in (at + 5.0, at + 60.0):
+        item: Any = Item()
+        lane.wait(item, now)
+        lane.line.remove(item)
+    signal = contexts[0].query("depth")
     assert (signal.value, signal.age_s, signal.source) == (3.0, 7.0, SignalSource.PROMETHEUS)
-    assert fleet.lanes[CHAT_NAME]._queue_context(at + 60.0).query("depth").state is SignalState.STALE
-    assert fleet.lanes[CHAT_NAME]._context(at).query("nope").state is SignalState.MISSING
+    assert contexts[-1].query("depth").state is SignalState.STALE
+    assert contexts[0].query("nope").state is SignalState.MISSING
 
     second = snapshot(2, names=("chat", "later"))
     await central.send(m.Delta(delta=diff(first, second)))
@@ -267,13 +283,12 @@ async def test_a_mistake_in_following_ends_nothing(
     first, second = snapshot(1, instance(engine)), snapshot(2, instance(engine))
     await central.send(m.Snapshot(snapshot=first))
     await central.applied(first)
-    apply = router.dispatcher.apply
 
-    def broken(_: FleetSnapshot) -> None:
-        monkeypatch.setattr(router.dispatcher, "apply", apply)
+    def broken(whole: FleetSnapshot, carried: Sequence[FleetPart]) -> FleetSnapshot:
+        monkeypatch.setattr("supervisord_cp.router.follower.with_carried", with_carried)
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(router.dispatcher, "apply", broken)
+    monkeypatch.setattr("supervisord_cp.router.follower.with_carried", broken)
     central.on_connect = [m.Snapshot(snapshot=second)]
     await central.send(m.Snapshot(snapshot=second))
     await central.applied(second)
