@@ -14,6 +14,10 @@ DeviceId = NewType("DeviceId", str)
 """The UUID of a GPU (`GPU-…`, `MIG-…`) or the name of a CPU slot (`slot-0`)."""
 
 
-class Value(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Value(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An immutable value. Unknown fields are ignored when decoding, so that neighbours one release
-    apart understand each other; a field added later has a default."""
+    apart understand each other; a field added later has a default.
+
+    The garbage collector does not look at values: they hold what was there before them, so that no cycle
+    leads through one, and a view of a large fleet is a hundred thousand of them. One that holds code of
+    others says `gc=True`."""

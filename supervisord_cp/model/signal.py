@@ -112,29 +112,30 @@ def measured(
 ) -> Signal:
     """The signal that a raw number makes. None is missing; NaN and the infinities are no number;
     an age beyond `stale_after_s` makes it stale, whatever it was."""
+    finite = value is not None and math.isfinite(value)
     if value is None:
         state = SignalState.MISSING
     elif age_s > stale_after_s:
         state = SignalState.STALE
-    elif not math.isfinite(value):
-        state = SignalState.NAN
     else:
-        state = SignalState.VALUE
-    number = 0.0 if value is None or not math.isfinite(value) else float(value)
+        state = SignalState.VALUE if finite else SignalState.NAN
+    number = float(value) if value is not None and finite else 0.0
     return Signal(state=state, value=number, age_s=age_s, window_s=window_s, source=source, detail=detail)
 
 
 def together(*parts: Signal) -> Signal:
     """The sum of several signals: as old as the oldest, and known only if all of them are."""
-    worst = next((part for part in parts if not part.known), None)
-    if worst is not None or not parts:
-        return worst or MISSING
+    if not parts:
+        return MISSING
+    value = age_s = window_s = 0.0
+    for part in parts:
+        if part.state is not SignalState.VALUE:
+            return part
+        value += part.value
+        age_s = max(age_s, part.age_s)
+        window_s = max(window_s, part.window_s)
     return Signal(
-        state=SignalState.VALUE,
-        value=sum(part.value for part in parts),
-        age_s=max(part.age_s for part in parts),
-        window_s=max(part.window_s for part in parts),
-        source=parts[0].source,
+        state=SignalState.VALUE, value=value, age_s=age_s, window_s=window_s, source=parts[0].source
     )
 
 

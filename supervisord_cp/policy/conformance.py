@@ -52,7 +52,7 @@ class Failure(Value, frozen=True, kw_only=True):
     """What it raised."""
 
 
-class Call(Value, frozen=True, kw_only=True):
+class Call(Value, frozen=True, kw_only=True, gc=True):
     """One question."""
 
     case: str

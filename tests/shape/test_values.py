@@ -1,6 +1,7 @@
 """What must hold for all values and reasons."""
 
 import ast
+import gc
 
 import pytest
 
@@ -25,3 +26,8 @@ def test_every_value_is_frozen_and_keyword_only() -> None:
 @pytest.mark.parametrize("code", ReasonCode)
 def test_every_reason_can_be_told_without_its_parameters(code: ReasonCode) -> None:
     assert bool(render(Reason(code=code))) is (code is not ReasonCode.NONE)
+
+
+def test_the_garbage_collector_does_not_look_at_values() -> None:
+    assert not Reason(params={"seconds": 1}).__struct_config__.gc
+    assert not gc.is_tracked(Reason(params={"seconds": 1}))

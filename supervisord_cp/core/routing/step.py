@@ -12,7 +12,7 @@ from supervisord_cp.policy.declare import PolicyKind
 from supervisord_cp.policy.routing import Affinity
 
 
-class Step(Value, frozen=True, kw_only=True):
+class Step(Value, frozen=True, kw_only=True, gc=True):
     """One policy, ready to be called."""
 
     kind: PolicyKind
