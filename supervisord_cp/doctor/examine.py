@@ -13,7 +13,7 @@ from supervisord_cp.config.schema import Config, Listen
 from supervisord_cp.doctor.engines import engine_findings
 from supervisord_cp.doctor.finding import Finding, error
 from supervisord_cp.doctor.gpus import gpu_findings
-from supervisord_cp.doctor.host import folder_findings, limit_finding, secret_findings
+from supervisord_cp.doctor.host import build_finding, folder_findings, limit_finding, secret_findings
 from supervisord_cp.doctor.instances import instance_findings
 from supervisord_cp.doctor.network import (
     central_findings,
@@ -25,6 +25,7 @@ from supervisord_cp.doctor.network import (
 from supervisord_cp.doctor.units import unit_findings
 from supervisord_cp.errors import UsageError
 from supervisord_cp.model.launch import program_of
+from supervisord_cp.router.build import compiled
 
 DRIVER_S: Final = 30.0
 """A driver without persistence mode takes seconds per GPU to come up."""
@@ -46,6 +47,7 @@ def examine(config: Config) -> Iterator[Finding]:
             yield from gpu_findings(line, config.agent.device, {pid for pid in holders if _ours(pid)})
     if "router" in roles:
         yield limit_finding()
+        yield build_finding(compiled())
     yield from unit_findings(roles)
     yield from _central(config, roles)
     if config.prometheus.url:

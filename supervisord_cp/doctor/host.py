@@ -77,3 +77,15 @@ def limit_finding() -> Finding:
 def nearest(folder: Path) -> Path:
     """The folder itself, or the first one above it that exists."""
     return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def build_finding(compiled: bool) -> Finding:
+    """Whether the router was compiled when it was installed. Pure."""
+    if compiled:
+        return ok("router", "compiled")
+    return warning(
+        "router",
+        "interpreted, at about twice the CPU of a compiled one",
+        "install a C compiler and Python's headers (apt install gcc libc6-dev python3-dev), then install "
+        "supervisord-cp again, not editable",
+    )

@@ -18,6 +18,7 @@ from supervisord_cp.core.routing.lane_policies import Here
 from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.model.event import Event, Severity
 from supervisord_cp.router.auth import ApiKeys
+from supervisord_cp.router.build import described
 from supervisord_cp.router.dispatch import Dispatcher
 from supervisord_cp.router.follower import Follower
 from supervisord_cp.router.health import HealthChecks
@@ -126,7 +127,7 @@ class _Router:
             seat.open(leave=self._stop.set, wake=self._dispatcher.pump_all)
         try:
             await self._accept()
-            log.info("router %s serves at %s", self._id, self._listener.url)
+            log.info("router %s serves at %s, %s", self._id, self._listener.url, described())
             on_ready(self._listener.url)
             notifier.ready(f"serving at {self._listener.url}")
             if seat is not None:

@@ -21,6 +21,7 @@ from supervisord_cp.errors import SupervisordError
 from supervisord_cp.model.base import Value
 from supervisord_cp.router.basis import Basis, first_basis, next_basis, resumed_basis
 from supervisord_cp.router.board import Board
+from supervisord_cp.router.build import described
 from supervisord_cp.router.processes import Process, ProcessState, free_number
 from supervisord_cp.router.seat import LEAVE, READY, RESTART, TOLD
 
@@ -114,7 +115,9 @@ class _Holder:
         """Start the first processes; False when none can serve."""
         first = [one for _ in range(self._basis.router.processes) if (one := self._spawn()) is not None]
         if await self._serve(first):
-            log.info("the router serves at %s with %d processes", self._basis.url, len(first))
+            log.info(
+                "the router serves at %s with %d processes, %s", self._basis.url, len(first), described()
+            )
             return True
         await self._stop(first)
         return False

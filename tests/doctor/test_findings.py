@@ -18,7 +18,7 @@ from supervisord_cp.config.schema import Listen
 from supervisord_cp.doctor.engines import engine_findings, interpreter_of
 from supervisord_cp.doctor.finding import Finding, Level
 from supervisord_cp.doctor.gpus import gpu_findings
-from supervisord_cp.doctor.host import folder_findings, room, secret_findings
+from supervisord_cp.doctor.host import build_finding, folder_findings, room, secret_findings
 from supervisord_cp.doctor.network import (
     central_findings,
     listener_findings,
@@ -256,3 +256,10 @@ def test_prometheus_that_scrapes_nothing_of_ours(server: str) -> None:
 def test_prometheus_that_is_gone() -> None:
     [found] = prometheus_findings("http://127.0.0.1:1")
     assert (found.level, "does not answer" in found.message) == (Level.ERROR, True)
+
+
+def test_what_a_router_that_is_not_compiled_needs() -> None:
+    assert build_finding(True).level is Level.OK
+    interpreted = build_finding(False)
+    assert interpreted.level is Level.WARNING
+    assert "apt install gcc" in interpreted.remedy

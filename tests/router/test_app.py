@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from supervisord_cp.config.schema import CentralConfig, Config, Listen, RouterConfig
 from supervisord_cp.errors import UsageError
+from supervisord_cp.router import build
 from supervisord_cp.router.app import run_router
 from supervisord_cp.wire import messages as m
 from tests.router.central_kit import Central
@@ -354,3 +355,8 @@ def refuses(port: int) -> bool:
     with socket.socket() as sock:
         sock.settimeout(1)
         return sock.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize(("module", "described"), [("_ctypes", "compiled"), ("ctypes", "interpreted")])
+async def test_what_is_compiled_is_an_extension_module(module: str, described: str) -> None:
+    assert build.described(module) == described
