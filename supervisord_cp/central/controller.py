@@ -78,6 +78,8 @@ class Controller:
         self.probe_error: Callable[[str], str] = lambda instance: ""
         self.wake: Callable[[], None] = lambda: None
         self._published: dict[NodeName, DesiredNode] = {}
+        self._desired_as_of = -1
+        """How many changes of assignments those have in them."""
         self._counter = 0
         self._routed: dict[NodeName, tuple[fleet.NodeView, bool, int]] = {}
         """What each node's part of the snapshot was made from."""
@@ -240,11 +242,10 @@ class Controller:
     def states(self) -> dict[InstanceId, InstanceState]:
         """The states of all instances as they are to be believed now."""
         now = self.clock.now()
-        return {
-            status.id: fleet.shown_state(status, view, now)[0]
-            for view in self.nodes.values()
-            for status in view.instances.values()
-        }
+        states: dict[InstanceId, InstanceState] = {}
+        for view in self.nodes.values():
+            states |= fleet.shown_states(view, now)
+        return states
 
     def _apply(self, made: ScalePlan) -> None:
         for action in made.actions:
@@ -271,13 +272,15 @@ class Controller:
         return next((d.max_concurrency for d in self.config.deployments if d.name == deployment), 0)
 
     def _publish_desired(self) -> None:
+        outdated = [name for name, view in self.nodes.items() if self._outdated(name, view)]
+        self._desired_as_of = self.memory.changes
+        if not outdated:
+            return
         here: dict[NodeName, list[Assignment]] = {}
         for assignment in self.memory.assignments.values():
             here.setdefault(assignment.node, []).append(assignment)
-        for name, view in self.nodes.items():
-            if not view.connected or not view.acknowledged:
-                continue
-            before = self._published.get(name)
+        for name in outdated:
+            view, before = self.nodes[name], self._published.get(name)
             generation = before.generation if before else Generation(epoch=self.epoch, counter=0)
             desired = desired_node(name, here.get(name, ()), generation, view.acknowledged)
             if desired == before:
@@ -286,6 +289,17 @@ class Controller:
             desired = replace(desired, generation=Generation(epoch=self.epoch, counter=self._counter))
             self._published[name] = desired
             self.send_desired(name, desired)
+
+    def _outdated(self, name: NodeName, view: fleet.NodeView) -> bool:
+        """Whether what a node was told last may not be all that is to be told."""
+        if not view.connected or not view.acknowledged:
+            return False
+        before = self._published.get(name)
+        return (
+            before is None
+            or before.acknowledged != view.acknowledged
+            or self._desired_as_of != self.memory.changes
+        )
 
     def _publish_snapshot(self, now: float) -> None:
         if not self.settled:

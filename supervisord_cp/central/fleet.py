@@ -95,6 +95,17 @@ def shown_state(status: InstanceStatus, view: NodeView, now: float) -> tuple[Ins
     return status.state, status.reason
 
 
+def shown_states(view: NodeView, now: float) -> dict[InstanceId, InstanceState]:
+    """The states of a node's instances, as `shown_state` has each."""
+    if view.silent(now):
+        return dict.fromkeys(view.instances, InstanceState.UNKNOWN)
+    states = {name: status.state for name, status in view.instances.items()}
+    for name, status in view.instances.items():
+        if not status.listed:
+            states[name] = shown_state(status, view, now)[0]
+    return states
+
+
 def usable(gpu: Gpu) -> bool:
     """Whether a GPU may be given to an engine."""
     return gpu.health is GpuHealth.HEALTHY

@@ -48,8 +48,10 @@ def make_plan(
 
 def _could_sleep(status: InstanceStatus) -> bool:
     """Of those that run and are not ready only the ones that slept before are gated or wake."""
+    if not status.can_sleep:
+        return False
     waking = status.state is InstanceState.GATED or status.reason.code is ReasonCode.WAKING
-    return status.can_sleep and (waking or status.state is InstanceState.READY)
+    return waking or status.state is InstanceState.READY
 
 
 def _make_room(

@@ -100,11 +100,13 @@ class Rollouts:
     def _judged(
         self, name: DeploymentName, revision: str, mine: Sequence[Assignment], known: Known
     ) -> BadRevision | None:
-        for assignment in mine:
-            if known.states.get(assignment.id) is InstanceState.READY:
-                self.served(name, assignment.revision)
+        ready = InstanceState.READY
+        for served in {a.revision for a in mine if known.states.get(a.id) is ready}:
+            self.served(name, served)
         proven = frozenset(self._proven.get(name, ()))
-        bad = failed_revision(mine, revision, _failures(mine, known), proven)
+        bad = None
+        if revision not in proven:
+            bad = failed_revision(mine, revision, _failures(mine, known), proven)
         if bad is not None:
             reason = Reason(code=ReasonCode.ROLLED_BACK, params={"revision": revision})
             bad = replace(bad, reason=reason)

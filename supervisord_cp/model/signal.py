@@ -132,8 +132,10 @@ def together(*parts: Signal) -> Signal:
         if part.state is not SignalState.VALUE:
             return part
         value += part.value
-        age_s = max(age_s, part.age_s)
-        window_s = max(window_s, part.window_s)
+        if part.age_s > age_s:
+            age_s = part.age_s
+        if part.window_s > window_s:
+            window_s = part.window_s
     return Signal(
         state=SignalState.VALUE, value=value, age_s=age_s, window_s=window_s, source=parts[0].source
     )
