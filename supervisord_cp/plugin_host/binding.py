@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from supervisord_cp.builtin.routers.best_score import best_score
 from supervisord_cp.builtin.routers.load_balanced import load_balanced
 from supervisord_cp.core.policies.guard import Figures, Guard, Listener, Watch
@@ -113,9 +111,9 @@ class Binder:
     def _pipeline(self, deployment: RoutedDeployment, problems: list[str]) -> Pipeline:
         found = list(self._steps(deployment.router, problems))
         found = found or list(self._steps((_STAND_IN_ROUTER,), problems))
-        count = self.book.affinity
-        steps = [replace(step, affinities=count(deployment.name, step.guard.name)) for step in found]
-        return Pipeline(steps, score=load_balanced, pick=best_score)
+        for step in found:
+            step.affinities = self.book.affinity(deployment.name, step.guard.name)
+        return Pipeline(found, score=load_balanced, pick=best_score)
 
     def _steps(self, uses: Sequence[PolicyUse], problems: list[str]) -> Iterator[Step]:
         for use in uses:

@@ -43,8 +43,10 @@ def finite_scores(
     """A scorer's: one finite number for each candidate."""
     scores = list(answer if type(answer) is list else _elements(answer, "numbers"))
     try:
-        if len(scores) == len(candidates) and all(map(math.isfinite, scores)):
-            return scores
+        if len(scores) == len(candidates):
+            total = sum(scores)
+            if total - total == 0 or all(map(math.isfinite, scores)):  # no sum of others is finite
+                return scores
     except (TypeError, OverflowError):
         pass
     raise Nonsense(f"did not return {len(candidates)} finite numbers")

@@ -106,8 +106,9 @@ class Row:
 
     def waiting(self) -> list[OtherLine]:
         """The other processes with requests in line, those whose turn comes first before the others."""
-        if not self.others.any:
-            return []
+        return self._waiting() if self.others.any else []
+
+    def _waiting(self) -> list[OtherLine]:
         words, floats = self._words, self._floats
         found = [
             OtherLine(process=at // _COLUMN + 1, turn=floats[at + 3])

@@ -77,13 +77,13 @@ class ClientConnection(asyncio.Protocol):
         self,
         core: Core,
         limits: Limits,
-        heads: RecurringHeads[RequestHead, int],
+        heads: RecurringHeads[RequestHead],
         connections: "set[ClientConnection]",
         clock: Callable[[], float],
     ) -> None:
         self._core = core
         self._limits = limits
-        self._heads: HeadReader[RequestHead, int] = HeadReader(heads)
+        self._heads: HeadReader[RequestHead] = HeadReader(heads)
         self._connections = connections
         self._clock = clock
         self._peer = ""
@@ -135,10 +135,11 @@ class ClientConnection(asyncio.Protocol):
             self._read_body(data)
             self._work()
         else:
-            if not self._buffer:
-                self._deadline = self._clock() + self._limits.header_timeout_s
-            self._buffer = self._buffer + data if self._buffer else data
+            begins = not self._buffer
+            self._buffer = data if begins else self._buffer + data
             self._work()
+            if begins and self._awaits_head():
+                self._deadline = self._clock() + self._limits.header_timeout_s
 
     def eof_received(self) -> None:
         """Nothing more comes: the transport closes, and nobody is left to answer."""
@@ -157,7 +158,7 @@ class ClientConnection(asyncio.Protocol):
 
     # --- the exchange's calls
 
-    def answered(self, *, keep: bool) -> None:
+    def answered(self, keep: bool) -> None:
         """The exchange is over and its answer written."""
         self._exchange = None
         # An answer that began before we drain has promised that one more request may come.
@@ -254,6 +255,10 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._working = False
 
+    def _awaits_head(self) -> bool:
+        """Whether a head has begun to come."""
+        return bool(self._buffer) and self._exchange is None and self._head is None
+
     def _is_whole(self) -> bool:
         return self._head is not None and self._body is None
 
@@ -261,39 +266,40 @@ class ClientConnection(asyncio.Protocol):
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):  # left over from an old client's previous request
             buffer = self._buffer = buffer[2:]
-        block, end, rest = buffer.partition(b"\r\n\r\n")
-        if not end or len(block) > MOST_HEAD_BYTES:
+        head = self._heads.read(buffer)
+        if head is None:
             if len(buffer) > MOST_HEAD_BYTES:
                 raise Rejected(
                     RejectReason.HEADERS_TOO_LARGE,
                     f"The request's head is larger than {MOST_HEAD_BYTES} bytes.",
                 )
             return False
-        head, length = self._heads.read(block)
+        at, length = self._heads.size, self._heads.length
         self._buffer = b""
         try:
             self._key = self._core.admit(head, self._peer)
             if length > self._limits.max_body:
                 raise self._too_large()
         except Rejected as error:
-            if head.chunked or length > len(rest):
+            if head.chunked or at + length > len(buffer):
                 self._head = head
                 raise
-            self._buffer = rest[length:]
+            self._buffer = buffer[at + length :]
             self._answer_refusal(head, error.rejection)
             return True
         self._head = head
-        self._begin_body(head, length, rest)
+        if head.chunked or at + length > len(buffer):
+            self._begin_body(head, length, buffer[at:])
+        else:
+            self._content = buffer[at : at + length]
+            self._buffer = buffer[at + length :]
         return True
 
     def _begin_body(self, head: RequestHead, length: int, rest: bytes) -> None:
-        if not head.chunked and len(rest) >= length:
-            self._content = rest[:length]
-            self._buffer = rest[length:]
-            return
         self._body = ChunkedBody() if head.chunked else LengthBody(length)
         self._content = bytearray()
         self._body_begun = self._clock()
+        self._deadline = self._body_begun + self._limits.header_timeout_s
         if rest:
             self._read_body(rest)
         elif head.expects_continue:
@@ -324,7 +330,7 @@ class ClientConnection(asyncio.Protocol):
         self._head = None
         self._content = b""
         self._deadline = _NEVER
-        self._exchange = exchange = SocketExchange(self, head, body, peer=self._peer, key=self._key)
+        self._exchange = exchange = SocketExchange(self, head, body, self._peer, self._key)
         self._core.serve(exchange)
 
     def _data_while_busy(self, exchange: SocketExchange, data: bytes) -> None:
@@ -362,7 +368,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _answer_refusal(self, head: RequestHead, rejection: Rejection) -> None:
         """Refuse one request and go on with the next."""
-        self._exchange = exchange = SocketExchange(self, head, b"", peer=self._peer, key="")
+        self._exchange = exchange = SocketExchange(self, head, b"", self._peer, "")
         self._core.refuse(exchange, rejection)
 
     def _refuse(self, rejection: Rejection) -> None:
@@ -371,7 +377,7 @@ class ClientConnection(asyncio.Protocol):
         self._head = self._body = None
         self._buffer = self._content = b""
         self._lingered = 0
-        exchange = SocketExchange(self, head, b"", peer=self._peer, key="")
+        exchange = SocketExchange(self, head, b"", self._peer, "")
         exchange.close_after()
         self._exchange = exchange
         self._core.refuse(exchange, rejection)

@@ -32,8 +32,9 @@ from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.flow import SWITCHING, Flow
+from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import RequestHead
-from supervisord_cp.router.intake import RESPONSES, check_path, given_id, take
+from supervisord_cp.router.intake import check_path, take
 from supervisord_cp.router.judge import CLIENT_GONE, Judge, Watcher
 from supervisord_cp.router.learning import learned
 from supervisord_cp.router.metrics import RouterMetrics
@@ -43,6 +44,7 @@ from supervisord_cp.router.placement import Placement
 from supervisord_cp.router.pools import Pools
 from supervisord_cp.router.seat import Shared
 from supervisord_cp.router.stored import Home, StoredResponses
+from supervisord_cp.router.traits import traits_of
 from supervisord_cp.router.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ _STORED_ID: Final = re.compile(rb'"id"\s*:\s*"(resp_[\w.:\-]{1,128})"')
 """In the first bytes of an answer to `/v1/responses`."""
 
 
-class Dispatcher:
+class Dispatcher(Host):
     """One per router process. All happens on the event loop, in calls of the listener and the pools."""
 
     def __init__(
@@ -74,9 +76,7 @@ class Dispatcher:
         is what the list of models says. `binder` knows the policies; None: the built-in ones. `shared`:
         what we have in common with the other processes of this router; None: there are none. `observers`
         are told of every request."""
-        self.clock = clock
-        self.pools = Pools(clock)
-        self.credentials = Credentials()
+        super().__init__(Pools(clock), Credentials(), clock)
         self.credentials.ours = keys.required
         self.fleet = Fleet(
             queue_requests=config.queue_requests,
@@ -123,7 +123,7 @@ class Dispatcher:
     def admit(self, head: RequestHead, peer: str) -> str:
         admitted = head.admitted
         if admitted is None or admitted[0] is not self._rules:
-            if head.path in own.HEALTH:
+            if traits_of(head).is_health:
                 return ""
             admitted = head.admitted = (self._rules, self._admit(head))
         if self._config.rate_limit_rps > 0:
@@ -131,14 +131,14 @@ class Dispatcher:
         return admitted[1]
 
     def serve(self, exchange: Exchange) -> None:
-        head = exchange.head
-        request_id = self._request_id(head)
-        if head.path in own.HEALTH:
+        traits = traits_of(exchange.head)
+        request_id = traits.given_id or self._new_id()
+        if traits.is_health:
             own.answer_health(exchange, request_id, serving=self.fleet.known and not self.draining)
             return
         now = self.clock()
         try:
-            if own.is_models(head.path):
+            if traits.is_models:
                 own.answer_models(exchange, request_id, self.fleet.table, self._created)
                 self.metrics.of("").code(200)
                 return
@@ -147,7 +147,8 @@ class Dispatcher:
             self._refuse(exchange, error.rejection, request_id)
             return
         decode = lane.work.decode(request.max_tokens, asked.choices)
-        flow = Flow(self, exchange, lane, request, now, decode=decode, choices=asked.choices, pin=pin)
+        figures = self.metrics.of(request.deployment)
+        flow = Flow(self, exchange, lane, request, figures, now, decode, asked.choices, pin)
         lane.arrived(flow, now)
         self._flows.add(flow)
         for one in self._observers:
@@ -158,7 +159,7 @@ class Dispatcher:
         self._placement.place(flow, now)
 
     def refuse(self, exchange: Exchange, rejection: Rejection) -> None:
-        self._refuse(exchange, rejection, self._request_id(exchange.head))
+        self._refuse(exchange, rejection, traits_of(exchange.head).given_id or self._new_id())
 
     # --- the follower's and the prober's calls
 
@@ -266,7 +267,7 @@ class Dispatcher:
         if miss is Miss.STALE and account.incarnation not in self.fleet.ejections:
             flow.dispatch(account, now)  # no idle connection is left: a new one tells whether it is there
         else:
-            self._placement.place(flow, now, again=True)
+            self._placement.place(flow, now, True)
 
     def exhausted(self, flow: Flow, why: str) -> None:
         assert flow.account is not None
@@ -282,13 +283,13 @@ class Dispatcher:
         account = flow.account
         assert account is not None
         flow.first_byte_at = now
-        figures = self.metrics.of(flow.request.deployment)
+        figures = flow.figures
         figures.first_byte.observe(now - flow.arrived_at)
         figures.overhead.observe(max(0.0, flow.dispatched_at - flow.arrived_at - flow.waited_s))
         if account.ceiling is not None and status < 500:
             account.accepted(now)
         self._judge.began(flow, account, now)
-        if flow.request.path == RESPONSES and (stored := _STORED_ID.search(data)) is not None:
+        if flow.traits.stores and (stored := _STORED_ID.search(data)) is not None:
             home = Home(deployment=flow.request.deployment, incarnation=account.incarnation)
             self._stored.remember(stored[1].decode(), home)
 
@@ -313,7 +314,7 @@ class Dispatcher:
         status, account = flow.status, flow.account
         if lane.line:
             lane.line.remove(flow)
-        figures = self.metrics.of(flow.request.deployment)
+        figures = flow.figures
         figures.code(status)
         figures.duration.observe(now - flow.arrived_at)
         good = status < 400 and not flow.cut
@@ -346,14 +347,13 @@ class Dispatcher:
             if name is None:
                 raise Rejected(RejectReason.BAD_API_KEY, "The API key is missing or not known.")
             key = name
-        if not own.is_models(head.path):
+        if not traits_of(head).is_models:
             check_path(head, self.fleet)
         return key
 
-    def _request_id(self, head: RequestHead) -> str:
-        """The client's, or one of our own."""
-        given = given_id(head) if b"x-request-id" in head.values else ""
-        return given or f"{self._id_prefix}-{next(self._ids)}"
+    def _new_id(self) -> str:
+        """For a request whose client names none."""
+        return f"{self._id_prefix}-{next(self._ids)}"
 
     def _refuse(self, exchange: Exchange, rejection: Rejection, request_id: str) -> None:
         self.metrics.reject(rejection.reason)

@@ -31,51 +31,56 @@ class ExchangeEvents(Protocol):
         ...
 
 
-class Exchange(Protocol):
+class Exchange:
     """One request whose body is complete. After `end`, `abort` or `client_gone` it is over, and what is
     written to it is dropped."""
 
+    __slots__ = ("body", "events", "head", "key", "peer", "takes_chunks")
+
     head: RequestHead
     body: bytes | bytearray
-    """May be let go of (set to empty) once it is not needed again."""
+    """Is let go of (set to empty) once it is not needed again."""
     peer: str
     """Address of the client, "" when it has none."""
     key: str
     """Name of the client's API key, "" without keys."""
+    takes_chunks: bool
+    """Whether an answer's chunked coding may be passed on as it is (`start` with `framed`)."""
     events: ExchangeEvents | None
 
-    @property
-    def takes_chunks(self) -> bool:
-        """Whether an answer's chunked coding may be passed on as it is (`start` with `framed`)."""
-        ...
-
-    def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
+    def start(self, status: int, fields: bytes, length: int | None, framed: bool = False) -> None:
         """Begin the answer. `fields` are whole lines with their CRLF, without framing and hop-by-hop ones.
 
         `length` is that of the body, None when it is not known. `framed`: what will be written is chunked
         coding, its last chunk included.
         """
-        ...
+        raise NotImplementedError
 
     def write(self, data: bytes) -> None:
         """Write a piece of the body."""
-        ...
+        raise NotImplementedError
 
     def end(self) -> None:
         """The answer is complete. A body shorter than promised aborts."""
-        ...
+        raise NotImplementedError
 
     def abort(self) -> None:
         """Break off, so that the client sees that the answer is not complete."""
-        ...
+        raise NotImplementedError
 
     def switch(self, fields: bytes) -> None:
         """Answer 101: from now on `write` and `client_data` carry bytes of the other protocol."""
-        ...
+        raise NotImplementedError
 
     def hold_reading(self, held: bool) -> None:
         """Stop or resume reading from the client, after a switch of protocols."""
-        ...
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Nobody asks for anything of it again. It and who listens point at each other: so both are freed at
+        once, not by the collector."""
+        self.body = b""
+        self.events = None
 
 
 def request_head(method: str, target: str, headers: Mapping[str, str] | None = None) -> RequestHead:
@@ -91,10 +96,8 @@ def request_head(method: str, target: str, headers: Mapping[str, str] | None = N
     return parse_request(f"{method} {target} HTTP/1.1\r\n{lines}".encode("latin-1"))[0]
 
 
-class MemoryExchange:
+class MemoryExchange(Exchange):
     """An exchange without a socket: the answer is kept, and told piece by piece to whoever wants it."""
-
-    takes_chunks = False
 
     def __init__(
         self,
@@ -107,10 +110,11 @@ class MemoryExchange:
     ) -> None:
         """`on_end` is told whether the answer is complete."""
         self.head = head
-        self.body: bytes | bytearray = body
+        self.body = body
         self.peer = ""
         self.key = key
-        self.events: ExchangeEvents | None = None
+        self.takes_chunks = False
+        self.events = None
         self.status = 0
         self.headers: dict[str, str] = {}
         self.answer = bytearray()
@@ -120,7 +124,7 @@ class MemoryExchange:
         self._on_data = on_data
         self._on_end = on_end
 
-    def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
+    def start(self, status: int, fields: bytes, length: int | None, framed: bool = False) -> None:
         assert not framed
         self.status = status
         self._length = None if self.head.method == b"HEAD" else length

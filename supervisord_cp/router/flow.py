@@ -11,21 +11,23 @@ from supervisord_cp.core.routing.tail import Tail
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.policy.scheduling import WaitingRequest
-from supervisord_cp.router.answers import MESSAGES, id_line, messages_line, reject
+from supervisord_cp.router.answers import id_line, messages_line, reject
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.held import Held, begins_with_error
 from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import ResponseHead
 from supervisord_cp.router.judge import CLIENT_GONE
+from supervisord_cp.router.metrics import DeploymentFigures
 from supervisord_cp.router.outgoing import asks_to_switch, upstream_message
-from supervisord_cp.router.upstream import UpstreamConnection
+from supervisord_cp.router.traits import traits_of
+from supervisord_cp.router.upstream import AnswerReader, UpstreamConnection
 
 SWITCHING: Final = 101
 _FAILED: Final = 500
 _FULL: Final = 503
 
 
-class Flow:
+class Flow(AnswerReader):
     """Listens to both sides of one request. Every way out goes through `_finish`."""
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Flow:
         "_instance_line",
         "_lease",
         "_length",
+        "_may_stream",
         "_tail",
         "_upstream",
         "_waits_since",
@@ -51,17 +54,20 @@ class Flow:
         "events",
         "exchange",
         "expiry",
+        "figures",
         "first_byte_at",
         "first_wait_at",
         "held_back",
-        "id",
         "is_over",
         "lane",
         "losses",
         "pin",
+        "prompt_tokens",
         "refusals",
         "request",
         "status",
+        "tokens",
+        "traits",
         "trial",
         "waited_s",
     )
@@ -72,18 +78,23 @@ class Flow:
         exchange: Exchange,
         lane: "Lane[Flow]",
         request: RoutingRequest,
+        figures: DeploymentFigures,
         now: float,
-        *,
         decode: int,
-        choices: int = 1,
-        pin: Incarnation | None = None,
+        choices: int,
+        pin: Incarnation | None,
     ) -> None:
-        """`decode` is what is expected of the answer, in tokens; `pin` the only incarnation that can answer,
-        such as the one that stores a response."""
+        """`figures` are its deployment's, `decode` is what is expected of the answer, in tokens, `pin` the
+        only incarnation that can answer, such as the one that stores a response."""
         self._host = host
         self.exchange = exchange
         self.lane = lane
         self.request = request
+        self.traits = traits_of(exchange.head)
+        self.figures = figures
+        self.prompt_tokens = request.prompt_tokens
+        self.tokens = self.prompt_tokens + decode
+        """Work, prompt and answer."""
         self.body_bytes = len(exchange.body)
         self.decode = decode
         self.choices = choices
@@ -119,17 +130,9 @@ class Flow:
         self._tail: Tail | None = None
         self._held: Held | None = None
         self._believed = False
+        self._may_stream = True
         self._waits_since = 0.0
         exchange.events = self
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self.request.prompt_tokens
-
-    @property
-    def tokens(self) -> int:
-        """Work, prompt and answer."""
-        return self.request.prompt_tokens + self.decode
 
     @property
     def key(self) -> str:
@@ -158,13 +161,13 @@ class Flow:
         self.account = account
         self.dispatched_at = now
         self.trial = account.on_trial
-        self._lease = account.open(self.request.prompt_tokens, self.decode)
+        self._lease = account.open(self.prompt_tokens, self.decode)
         self.lane.dispatched(self.request, account, now)
-        connection = self._host.pools.take(account)
+        connection = self._host.pools.take(account, now)
         if connection is None:
             self._host.pools.dial(account, self)
         else:
-            self.connected(connection)
+            self._send(connection, account, now)
 
     def reject(self, rejection: Rejection) -> None:
         """Answer it ourselves, while nothing of an answer has been sent."""
@@ -213,17 +216,16 @@ class Flow:
         account = self.account
         if self.is_over or account is None:
             self._host.pools.keep(connection)
-            return
+        else:
+            self._send(connection, account, self._host.clock())
+
+    def _send(self, connection: UpstreamConnection, account: Account, now: float) -> None:
         self._upstream = connection
-        message = upstream_message(
-            self.exchange,
-            connection.endpoint,
-            self._host.credentials,
-            account,
-            self._id_line,
-            self._left_ms(),
-        )
-        connection.send(self, message, bodiless=self.exchange.head.method == b"HEAD")
+        head, deadline_ms = self.exchange.head, self.request.deadline_ms
+        left_ms = None if deadline_ms is None else max(0, deadline_ms - int(1000 * (now - self.arrived_at)))
+        lines = self._id_line + self._host.credentials.lines(head, account.instance.incarnation)
+        message = upstream_message(self.exchange, connection.endpoint, lines, left_ms)
+        connection.send(self, message, now, head.method == b"HEAD")
 
     def unreachable(self, why: str) -> None:
         """No connection could be made."""
@@ -246,12 +248,13 @@ class Flow:
         self._length = length
         assert self._upstream is not None
         self._instance_line = self._upstream.endpoint.instance_line
-        if self.request.path == MESSAGES:
+        if self.traits.is_messages:
             self._instance_line += messages_line(self.request.id)
         if head.status == SWITCHING:
             self._switch(head)
             return False
         self._tail = Tail()
+        self._may_stream = not head.is_json
         if head.status == _FAILED:
             self._held = Held()
         return not self.exchange.takes_chunks
@@ -265,7 +268,8 @@ class Flow:
             if (self._held is not None or begins_with_error(data)) and self._holds_back(data):
                 return
             self._start(self._answer, data)
-        self.events += data.count(b"data:")
+        if self._may_stream:
+            self.events += data.count(b"data:")
         tail.add(data)
         self.exchange.write(data)
 
@@ -330,13 +334,6 @@ class Flow:
 
     # --- inside
 
-    def _left_ms(self) -> int | None:
-        """Of the client's deadline."""
-        deadline_ms = self.request.deadline_ms
-        if deadline_ms is None:
-            return None
-        return max(0, deadline_ms - int(1000 * (self._host.clock() - self.arrived_at)))
-
     def _holds_back(self, data: bytes) -> bool:
         """Whether the beginning of the answer is kept until it is known what to think of it."""
         if self._held is None:
@@ -353,7 +350,7 @@ class Flow:
         self._first_bytes(head.status, data)
         framed = head.chunked and self.exchange.takes_chunks
         fields = head.fields + self._id_line + self._instance_line
-        self.exchange.start(head.status, fields, self._length, framed=framed)
+        self.exchange.start(head.status, fields, self._length, framed)
 
     def _switch(self, head: ResponseHead) -> None:
         if not asks_to_switch(self.exchange):
@@ -395,6 +392,5 @@ class Flow:
         if self.expiry is not None:
             self.expiry()
             self.expiry = None
-        self.exchange.body = b""
-        self.exchange.events = None  # they point at each other: freed at once, not by the collector
+        self.exchange.release()
         self._host.over(self)

@@ -3,10 +3,12 @@
 import re
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from supervisord_cp.core.routing.asked import Asked
 from supervisord_cp.core.routing.classify import read_body, read_query
 from supervisord_cp.core.routing.lane import Lane
-from supervisord_cp.core.routing.paths import allowed, forwarded
+from supervisord_cp.core.routing.paths import allowed
 from supervisord_cp.core.routing.prefix_keys import prefix_keys
 from supervisord_cp.core.routing.rejection import Rejected, RejectReason
 from supervisord_cp.model.base import Incarnation
@@ -16,13 +18,12 @@ from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.http1.head import RequestHead
 from supervisord_cp.router.own import unknown_model
 from supervisord_cp.router.stored import Home, StoredResponses
+from supervisord_cp.router.traits import traits_of
 from supervisord_cp.router.updates import HEADER, wanted_s
 
 if TYPE_CHECKING:
     from supervisord_cp.router.flow import Flow
 
-RESPONSES: Final = "/v1/responses"
-MOST_ID: Final = 128
 UNTOLD_RETRY_S: Final = 2
 _AMOUNT: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[-+]?[0-9]{1,2})?", re.ASCII)
 _NORMAL: Final = RequestPriority.NORMAL
@@ -36,7 +37,7 @@ def check_path(head: RequestHead, fleet: Fleet) -> None:
         Rejected: engine_route_denied.
     """
     path = head.path
-    if not forwarded(path) and not any(
+    if not traits_of(head).forwarded and not any(
         allowed(path, d.allow_paths) for d in fleet.table.deployments.values()
     ):
         raise _denied(path)
@@ -52,16 +53,14 @@ def take(
         Rejected: it cannot be read, or no deployment is meant by it.
     """
     head = exchange.head
-    values = head.values
+    traits = traits_of(head)
     body = exchange.body
-    asked = read_body(values.get(b"content-type", b""), body)
+    asked = read_body(traits.content_type, body)
     model = asked.model or read_query(head.query)
-    home = _home(head, asked, stored)
+    home = stored.find(asked.previous or traits.response) if asked.previous or traits.response else None
     lane = _lane(model, home, fleet)
-    if not forwarded(head.path) and not allowed(head.path, lane.deployment.allow_paths):
+    if not traits.forwarded and not allowed(head.path, lane.deployment.allow_paths):
         raise _denied(head.path)
-    if HEADER in values:
-        _check_updates(head)
     request = RoutingRequest(
         id=request_id,
         deployment=lane.deployment.name,
@@ -70,21 +69,13 @@ def take(
         prompt_tokens=lane.work.prefill(len(body)),
         max_tokens=asked.limit,
         stream=asked.stream,
-        session=head.value(b"x-session-id") if b"x-session-id" in values else "",
         key=exchange.key,
         user=asked.user,
         prefix=prefix_keys(body) if lane.needs_prefix else (),
-        priority=_priority(head) if b"x-priority" in values else _NORMAL,
-        deadline_ms=_deadline(head) if b"x-deadline-ms" in values else None,
-        cost_budget=_cost_budget(head) if b"x-cost-budget" in values else None,
     )
+    if traits.wishes:
+        request = _as_wished(request, head)
     return lane, request, asked, home.incarnation if home else None
-
-
-def given_id(head: RequestHead) -> str:
-    """The client's own `x-request-id`, "" when it has none that can be used."""
-    given = head.value(b"x-request-id")
-    return given if 0 < len(given) <= MOST_ID and given.isascii() and given.isprintable() else ""
 
 
 def _lane(model: str, home: Home | None, fleet: Fleet) -> "Lane[Flow]":
@@ -106,12 +97,18 @@ def _lane(model: str, home: Home | None, fleet: Fleet) -> "Lane[Flow]":
     return lane
 
 
-def _home(head: RequestHead, asked: Asked, stored: StoredResponses) -> Home | None:
-    if asked.previous:
-        return stored.find(asked.previous)
-    if head.path.startswith(RESPONSES) and len(head.path) > len(RESPONSES):
-        return stored.find(head.path[len(RESPONSES) + 1 :].partition("/")[0])
-    return None
+def _as_wished(request: RoutingRequest, head: RequestHead) -> RoutingRequest:
+    """With what fields of the head say of how to treat it."""
+    values = head.values
+    if HEADER in values:
+        _check_updates(head)
+    return replace(
+        request,
+        session=head.value(b"x-session-id"),
+        priority=_priority(head) if b"x-priority" in values else _NORMAL,
+        deadline_ms=_deadline(head) if b"x-deadline-ms" in values else None,
+        cost_budget=_cost_budget(head) if b"x-cost-budget" in values else None,
+    )
 
 
 def _priority(head: RequestHead) -> RequestPriority:

@@ -23,6 +23,9 @@ _LEAST_EVENTS: Final = 8
 """Of a stream whose time per token is looked at."""
 CLIENT_GONE: Final = 499
 """Counted for clients that left before the answer was complete."""
+_FIRST_TOKEN: Final = Measure.FIRST_TOKEN
+_TOKEN: Final = Measure.TOKEN
+_WHOLE: Final = Measure.WHOLE
 _ENGINE_ERRORS: Final = frozenset({500, 502, 504})
 
 
@@ -74,7 +77,7 @@ class Judge:
     def began(self, flow: "Flow", account: Account, now: float) -> None:
         """An answer has begun."""
         if flow.request.stream and flow.status < 400:
-            account.vitals.note(Measure.FIRST_TOKEN, now, now - flow.dispatched_at)
+            account.vitals.note(_FIRST_TOKEN, now, now - flow.dispatched_at)
         if flow.trial and flow.status < 500:
             out = self._fleet.ejections.get(account.incarnation)
             if out is not None and out.cause is Cause.CONNECTION:
@@ -122,9 +125,9 @@ class Judge:
         if flow.request.stream:
             if flow.events >= _LEAST_EVENTS:
                 each = (now - flow.first_byte_at) / (flow.events - 1)
-                account.vitals.note(Measure.TOKEN, now, each)
+                account.vitals.note(_TOKEN, now, each)
         elif usage.completion_tokens:
-            account.vitals.note(Measure.WHOLE, now, (now - flow.dispatched_at) / usage.completion_tokens)
+            account.vitals.note(_WHOLE, now, (now - flow.dispatched_at) / usage.completion_tokens)
 
     def _tried(self, flow: "Flow", account: Account, now: float) -> None:
         """A trial's answer is complete."""

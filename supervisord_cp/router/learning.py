@@ -14,7 +14,7 @@ def learned(flow: "Flow", now: float) -> Usage:
     if usage is None:  # a stream that was not asked for it: an event is a token, all but a few
         usage = Usage(completion_tokens=max(0, flow.events - 2))
     work = flow.lane.work
-    work.learn(body_bytes=flow.body_bytes, usage=usage, choices=flow.choices)
+    work.learn(flow.body_bytes, usage, flow.choices)
     work.learn_duration(now - flow.dispatched_at)
     if flow.events > 1 and flow.choices == 1 and flow.first_byte_at:
         work.learn_pace(

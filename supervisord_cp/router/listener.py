@@ -32,7 +32,7 @@ class Listener:
             max_connections=config.max_connections,
         )
         self._tick_s = min(_MOST_TICK_S, config.header_timeout_s / 4, config.idle_timeout_s / 4)
-        self._heads: RecurringHeads[RequestHead, int] = RecurringHeads(parse_request)
+        self._heads: RecurringHeads[RequestHead] = RecurringHeads(parse_request)
         self._connections: set[ClientConnection] = set()
         self._certificate: Certificate | None = None
         self._open: list[asyncio.Server | Acceptor] = []

@@ -1,7 +1,11 @@
+cimport cython
+
+
 cdef class Histogram:
     cdef tuple _bounds
     cdef list _counts
     cdef double _sum
+    @cython.locals(bounds=tuple, bound=double, least=Py_ssize_t, most=Py_ssize_t, middle=Py_ssize_t)
     cpdef object observe(self, double value)
 
 

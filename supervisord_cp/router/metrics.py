@@ -1,6 +1,5 @@
 """The router's figures: plain numbers while requests run, Prometheus text when asked."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -39,13 +38,22 @@ class Histogram:
     __slots__ = ("_bounds", "_counts", "_sum")
 
     def __init__(self, bounds: _Ends) -> None:
-        self._bounds = bounds
+        self._bounds = tuple(map(float, bounds))
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+        bounds = self._bounds
+        least, most = 0, len(bounds)
+        while least < most:
+            middle = (least + most) >> 1
+            bound = bounds[middle]
+            if bound < value:
+                least = middle + 1
+            else:
+                most = middle
+        self._counts[least] += 1
         self._sum += value
 
     def lines(self, name: str, labels: str) -> Iterable[str]:

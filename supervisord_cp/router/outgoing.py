@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.router.endpoint import Endpoint
 from supervisord_cp.router.exchange import Exchange
@@ -45,11 +44,8 @@ class Credentials:
         if self.ours:
             return b""
         values = head.values
-        return b"".join(
-            b"%b: %b\r\n" % (name, values[name])
-            for name in (b"authorization", b"x-api-key")
-            if name in values
-        )
+        passed = [name for name in (b"authorization", b"x-api-key") if name in values]
+        return b"".join([b"%b: %b\r\n" % (name, values[name]) for name in passed])
 
 
 def asks_to_switch(exchange: Exchange) -> bool:
@@ -59,37 +55,33 @@ def asks_to_switch(exchange: Exchange) -> bool:
 
 
 def upstream_message(
-    exchange: Exchange,
-    endpoint: Endpoint,
-    credentials: Credentials,
-    account: Account,
-    id_line: bytes,
-    left_ms: int | None = None,
+    exchange: Exchange, endpoint: Endpoint, lines: bytes, left_ms: int | None = None
 ) -> list[bytes | bytearray]:
     """The request as it is written to an engine, in one piece or, when its body is large, in two.
 
-    `left_ms` is what is left of the client's deadline.
+    `lines` are header lines of our own; `left_ms` is what is left of the client's deadline.
     """
     head, body = exchange.head, exchange.body
-    pieces: list[bytes | bytearray] = [
-        head.method,
-        b" ",
-        endpoint.prefix,
-        head.target,
-        b" HTTP/1.1\r\n",
-        endpoint.host_line,
-        head.fields,
-        id_line,
-        credentials.lines(head, account.incarnation),
-    ]
-    if left_ms is not None:
-        pieces.append(b"x-deadline-ms: %d\r\n" % left_ms)
+    end = b"\r\n"
     if asks_to_switch(exchange):
-        pieces.append(_SWITCH)
+        end = _SWITCH + end
     elif body or head.method in _WITH_BODY:
-        pieces.append(b"content-length: %d\r\n" % len(body))
-    pieces.append(b"\r\n")
-    if len(body) > SMALL:
-        return [b"".join(pieces), body]
-    pieces.append(body)
-    return [b"".join(pieces)]
+        end = b"content-length: %d\r\n\r\n" % len(body)
+    if left_ms is not None:
+        end = b"x-deadline-ms: %d\r\n%b" % (left_ms, end)
+    whole = len(body) <= SMALL
+    first = b"".join(
+        (
+            head.method,
+            b" ",
+            endpoint.prefix,
+            head.target,
+            b" HTTP/1.1\r\n",
+            endpoint.host_line,
+            head.fields,
+            lines,
+            end,
+            body if whole else b"",
+        )
+    )
+    return [first] if whole else [first, body]

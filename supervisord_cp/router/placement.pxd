@@ -1,3 +1,5 @@
+cimport cython
+
 from supervisord_cp.core.routing.lane cimport Lane
 from supervisord_cp.router.fleet cimport Fleet
 from supervisord_cp.router.flow cimport Flow
@@ -12,5 +14,7 @@ cdef class Placement:
     cdef RouterMetrics _metrics
     cdef double _queue_timeout_s, _hold_timeout_s
     cdef bint _ending
+    @cython.locals(lane=Lane)
+    cpdef object place(self, Flow flow, double now, bint again=*)
     cpdef object freed(self, Lane lane, double now)
     cdef object _turn_away(self, Flow flow, object reason)

@@ -51,7 +51,7 @@ class Placement:
         self._updates = QueueUpdates(config.queue_updates_s)
         self._ending = False
 
-    def place(self, flow: "Flow", now: float, *, again: bool = False) -> None:
+    def place(self, flow: "Flow", now: float, again: bool = False) -> None:
         """Send a request on its way, or let it wait.
 
         `again`: an instance has missed it; it is older than what waits, and goes first."""
@@ -65,7 +65,7 @@ class Placement:
                 return
             flow.pin = None
         if again or not (lane.line or self._turns.others_wait(lane.line.entry)):
-            account = lane.choose(flow, now, fail_open=not again)
+            account = lane.choose(flow, now, not again)
             if account is not None:
                 flow.dispatch(account, now)
                 return

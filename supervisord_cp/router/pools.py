@@ -56,7 +56,7 @@ class Pools:
         self._pools: dict[Incarnation, _Pool] = {}
         self._open: set[UpstreamConnection] = set()
         self._dials: set[asyncio.Task[None]] = set()
-        self._heads: RecurringHeads[ResponseHead, int | None] = RecurringHeads(parse_response)
+        self._heads: RecurringHeads[ResponseHead] = RecurringHeads(parse_response)
 
     @property
     def connections(self) -> Sequence[UpstreamConnection]:
@@ -72,10 +72,10 @@ class Pools:
         """Where an incarnation listens."""
         return self._pool(account).endpoint
 
-    def take(self, account: Account) -> UpstreamConnection | None:
+    def take(self, account: Account, now: float) -> UpstreamConnection | None:
         """The idle connection that was used last, if there is one."""
         idle = self._pool(account).idle
-        oldest = self._clock() - IDLE_S
+        oldest = now - IDLE_S
         while idle:
             connection = idle.pop()
             if connection.idle_since > oldest and not connection.transport.is_closing():

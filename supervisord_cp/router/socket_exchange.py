@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from supervisord_cp.router.exchange import ExchangeEvents
+from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.http1.head import RequestHead
 
 if TYPE_CHECKING:
@@ -28,29 +28,16 @@ _UNTIL_CLOSE: Final = 4
 _SWITCHED: Final = 5
 
 
-class SocketExchange:
+class SocketExchange(Exchange):
     """One request of a client connection. The head is kept back until there is something to go with it."""
 
-    __slots__ = (
-        "_connection",
-        "_framing",
-        "_keep",
-        "_left",
-        "_pending",
-        "body",
-        "events",
-        "head",
-        "key",
-        "over",
-        "peer",
-    )
+    __slots__ = ("_connection", "_framing", "_keep", "_left", "_pending", "over")
 
     def __init__(
         self,
         connection: "ClientConnection",
         head: RequestHead,
         body: bytes | bytearray,
-        *,
         peer: str,
         key: str,
     ) -> None:
@@ -58,7 +45,8 @@ class SocketExchange:
         self.body = body
         self.peer = peer
         self.key = key
-        self.events: ExchangeEvents | None = None
+        self.takes_chunks = head.http11
+        self.events = None
         self.over = False
         self._connection = connection
         self._framing = _NONE
@@ -67,15 +55,11 @@ class SocketExchange:
         self._pending = b""
 
     @property
-    def takes_chunks(self) -> bool:
-        return self.head.http11
-
-    @property
     def switched(self) -> bool:
         """Whether the connection speaks another protocol now."""
         return self._framing == _SWITCHED
 
-    def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
+    def start(self, status: int, fields: bytes, length: int | None, framed: bool = False) -> None:
         http11 = self.head.http11
         if status in _BODILESS or self.head.method == b"HEAD":
             self._framing = _NONE
@@ -125,7 +109,7 @@ class SocketExchange:
             self._connection.transport.write(self._pending + last)
             self._pending = b""
         self.over = True
-        self._connection.answered(keep=self._keep and self._framing != _SWITCHED)
+        self._connection.answered(self._keep and self._framing != _SWITCHED)
 
     def abort(self) -> None:
         if not self.over:

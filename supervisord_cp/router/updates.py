@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.router.answers import id_line
-from supervisord_cp.router.exchange import Exchange, ExchangeEvents
+from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.http1.head import RequestHead
 
 if TYPE_CHECKING:
@@ -32,67 +32,31 @@ def wanted_s(head: RequestHead, default_s: float) -> float:
     return seconds
 
 
-class StreamBegun:
+class StreamBegun(Exchange):
     """An exchange whose event stream has begun with comments, before there was an answer.
 
     An event stream that comes as the answer follows them. Any other answer, an error most of all, can no
     longer have its status: it is passed on as one event, and `[DONE]`, as vLLM ends streams that fail.
     """
 
-    takes_chunks = False
-
     def __init__(self, exchange: Exchange, request_id: str) -> None:
+        self.head = exchange.head
+        self.body, exchange.body = exchange.body, b""
+        self.peer = exchange.peer
+        self.key = exchange.key
+        self.takes_chunks = False
+        self.events = None
         self._exchange = exchange
         self._other: bytearray | None = None
         """An answer that is no event stream, as far as it has come."""
         self._status = _OK
         exchange.start(_OK, _STREAM + id_line(request_id), None)
 
-    @property
-    def head(self) -> RequestHead:
-        return self._exchange.head
-
-    @head.setter
-    def head(self, head: RequestHead) -> None:
-        self._exchange.head = head
-
-    @property
-    def body(self) -> bytes | bytearray:
-        return self._exchange.body
-
-    @body.setter
-    def body(self, body: bytes | bytearray) -> None:
-        self._exchange.body = body
-
-    @property
-    def peer(self) -> str:
-        return self._exchange.peer
-
-    @peer.setter
-    def peer(self, peer: str) -> None:
-        self._exchange.peer = peer
-
-    @property
-    def key(self) -> str:
-        return self._exchange.key
-
-    @key.setter
-    def key(self, key: str) -> None:
-        self._exchange.key = key
-
-    @property
-    def events(self) -> ExchangeEvents | None:
-        return self._exchange.events
-
-    @events.setter
-    def events(self, events: ExchangeEvents | None) -> None:
-        self._exchange.events = events
-
     def comment(self, text: str) -> None:
         """Something that event stream readers skip."""
         self._exchange.write(f": {text}\n\n".encode())
 
-    def start(self, status: int, fields: bytes, length: int | None, *, framed: bool = False) -> None:
+    def start(self, status: int, fields: bytes, length: int | None, framed: bool = False) -> None:
         if status != _OK or b"content-type: text/event-stream" not in fields.lower():
             self._status = status
             self._other = bytearray()
@@ -117,6 +81,10 @@ class StreamBegun:
 
     def hold_reading(self, held: bool) -> None:
         self._exchange.hold_reading(held)
+
+    def release(self) -> None:
+        super().release()
+        self._exchange.release()
 
 
 def as_event(body: bytes, status: int) -> bytes:

@@ -2,70 +2,47 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.router.endpoint import Endpoint
 from supervisord_cp.router.http1.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
 from supervisord_cp.router.http1.fields import BadHead
 from supervisord_cp.router.http1.head import MOST_HEAD_BYTES, ResponseHead
-from supervisord_cp.router.http1.recurring import HeadReader, RecurringHeads
+from supervisord_cp.router.http1.recurring import NO_LENGTH, HeadReader, RecurringHeads
 
 STALE_WITHIN_S: Final = 1.0
 _NO_BODY: Final = frozenset({204, 304})
 _SWITCHED: Final = 101
 
 
-class AnswerReader(Protocol):
-    """Who waits for an answer."""
+class AnswerReader:
+    """Who waits for an answer. As it is, it is somebody who does not want to know."""
+
+    __slots__ = ()
 
     def answer_head(self, head: ResponseHead, length: int | None) -> bool:
         """The head is there, and the length of the body, None when it is chunked or ends with the connection.
         True: give the content of a chunked body; False: give it framed, as it comes."""
-        ...
+        return False
 
     def answer_data(self, data: bytes) -> None:
         """A piece of the body."""
-        ...
 
     def answer_end(self) -> None:
         """The answer is complete."""
-        ...
 
     def answer_lost(self, why: str, *, stale: bool) -> None:
         """The connection broke before that. `stale`: it had been kept idle and broke right away."""
-        ...
 
     def answer_invalid(self, why: str) -> None:
         """What came is no HTTP."""
-        ...
 
     def engine_slow(self) -> None:
         """The engine does not take bytes as fast as they are written."""
-        ...
 
     def engine_ready(self) -> None:
         """It has caught up."""
-        ...
-
-
-class Discard:
-    """Reads an answer that nobody wants, so that its connection can be used again."""
-
-    def answer_head(self, head: ResponseHead, length: int | None) -> bool:
-        return False
-
-    def answer_data(self, data: bytes) -> None: ...
-
-    def answer_end(self) -> None: ...
-
-    def answer_lost(self, why: str, *, stale: bool) -> None: ...
-
-    def answer_invalid(self, why: str) -> None: ...
-
-    def engine_slow(self) -> None: ...
-
-    def engine_ready(self) -> None: ...
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -97,7 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
         self,
         incarnation: Incarnation,
         endpoint: Endpoint,
-        heads: RecurringHeads[ResponseHead, int | None],
+        heads: RecurringHeads[ResponseHead],
         *,
         idle: "Callable[[UpstreamConnection], None]",
         gone: "Callable[[UpstreamConnection], None]",
@@ -105,7 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         self.incarnation = incarnation
         self.endpoint = endpoint
-        self._heads: HeadReader[ResponseHead, int | None] = HeadReader(heads)
+        self._heads: HeadReader[ResponseHead] = HeadReader(heads)
         self.idle_since = 0.0
         self._idle = idle
         self._gone = gone
@@ -122,11 +99,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- the reader's calls
 
-    def send(self, reader: AnswerReader, pieces: list[bytes | bytearray], *, bodiless: bool) -> None:
+    def send(self, reader: AnswerReader, pieces: list[bytes | bytearray], now: float, bodiless: bool) -> None:
         """Send a request. `bodiless`: its answer has no body, whatever the answer's head says (HEAD)."""
         self._reader = reader
         self._bodiless = bodiless
-        self._sent_at = self._clock()
+        self._sent_at = now
         for piece in pieces:
             self.transport.write(piece)
 
@@ -154,8 +131,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.close()
 
     def discard_answer(self) -> None:
-        """The head was enough."""
-        self._reader = Discard()
+        """The head was enough; what follows is read so that the connection can be used again."""
+        self._reader = AnswerReader()
 
     # --- the transport's calls
 
@@ -200,46 +177,46 @@ class UpstreamConnection(asyncio.Protocol):
         """Take the head. Returns what is left of the data: the beginning of the body."""
         data = self._head + data if self._head else data
         while True:
-            block, end, rest = data.partition(b"\r\n\r\n")
-            if not end or len(block) > MOST_HEAD_BYTES:
+            try:
+                head = self._heads.read(data)
+            except BadHead as error:
+                self._invalid(f"its head is refused: {error}")
+                return b""
+            if head is None:
                 self._head = data
                 if len(data) > MOST_HEAD_BYTES:
                     self._invalid("its head is too large")
                 return b""
-            try:
-                head, length = self._heads.read(block)
-            except BadHead as error:
-                self._invalid(f"its head is refused: {error}")
-                return b""
-            data = rest
+            data = data[self._heads.size :]
             if head.status >= 200 or head.status == _SWITCHED:
                 break
         self._head = b""
         self._keep = head.keep_alive
         reader = self._reader
         assert reader is not None
-        self._decode = reader.answer_head(head, length) and head.chunked
+        length = self._heads.length
+        self._decode = reader.answer_head(head, None if length == NO_LENGTH else length) and head.chunked
         if self._bodiless or head.status in _NO_BODY:
             length = 0
         elif head.status == _SWITCHED:
-            length = None
-        if length is not None and (length == len(data) or not length):  # all of it came with its head
-            self._read_whole(data[:length], clean=length == len(data))
+            length = NO_LENGTH
+        if length == len(data) or not length:  # all of it came with its head
+            self._read_whole(data if length else b"", length == len(data))
             return b""
-        if length is not None:
+        if length != NO_LENGTH:
             self._body = LengthBody(length)
         else:
             self._body = ChunkedBody() if head.chunked else OpenBody()
         return data
 
-    def _read_whole(self, data: bytes, *, clean: bool) -> None:
+    def _read_whole(self, data: bytes, clean: bool) -> None:
         reader = self._reader
         if reader is None:
             return
         if data:
             reader.answer_data(data)
         if self._reader is reader:
-            self._complete(reader, clean=clean)
+            self._complete(reader, clean)
 
     def _read_body(self, data: bytes) -> None:
         reader, body = self._reader, self._body
@@ -261,9 +238,9 @@ class UpstreamConnection(asyncio.Protocol):
         if content:
             reader.answer_data(content)
         if end >= 0 and self._reader is reader:
-            self._complete(reader, clean=end == len(data))
+            self._complete(reader, end == len(data))
 
-    def _complete(self, reader: AnswerReader, *, clean: bool) -> None:
+    def _complete(self, reader: AnswerReader, clean: bool) -> None:
         """The answer is whole. The connection is kept when the engine keeps it, has sent nothing beyond, and
         has taken all of the request."""
         self._reader = self._body = None

@@ -200,7 +200,9 @@ def test_what_a_policy_says_of_affinity_is_counted_and_nothing_else(said: Any) -
             return said
 
     bench, counts = Bench(), dict.fromkeys(Affinity, 0)
-    counted = bench.pipeline(bench.step("scorer", Keeps(), affinities=counts))
+    step = bench.step("scorer", Keeps())
+    step.affinities = counts
+    counted = bench.pipeline(step)
     shadow = bench.pipeline(bench.step("scorer", Keeps()))
     for pipeline in (counted, shadow):
         pipeline.dispatched(request(), candidate(1), context())

@@ -11,15 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from supervisord_cp.core.routing.leases import Account
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.router.exchange import MemoryExchange
 from supervisord_cp.router.http1.head import ResponseHead, parse_response
 from supervisord_cp.router.http1.recurring import RecurringHeads
 from supervisord_cp.router.outgoing import Credentials, upstream_message
 from supervisord_cp.router.pools import endpoint_of
-from supervisord_cp.router.upstream import UpstreamConnection
-from tests.core.test_routing_lanes import routed
+from supervisord_cp.router.upstream import AnswerReader, UpstreamConnection
 from tests.router.test_connection import REFUSED
 from tests.router.wires import Served, Wire, cut, received
 
@@ -131,9 +129,9 @@ def test_any_bytes_mean_the_same_wherever_they_are_cut(data: bytes, places: list
 
 def forwarded(served: Served) -> bytes:
     exchange = MemoryExchange(served.head, served.body)
-    account = Account(routed(0), 0)
     endpoint = endpoint_of("http://engine:8000/p", "d-0")
-    return b"".join(upstream_message(exchange, endpoint, Credentials(), account, b"x-request-id: r\r\n"))
+    lines = b"x-request-id: r\r\n" + Credentials().lines(exchange.head, Incarnation("i"))
+    return b"".join(upstream_message(exchange, endpoint, lines))
 
 
 def read_by_another(message: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes, bytes]:
@@ -178,7 +176,7 @@ def test_nothing_of_this_hop_goes_on(what: str) -> None:
 # --- answers
 
 
-class Reader:
+class Reader(AnswerReader):
     """Who waits for an answer, and notes it."""
 
     def __init__(self, *, decode: bool) -> None:
@@ -217,7 +215,7 @@ class Reader:
 def answered(pieces: list[bytes], *, decode: bool, bodiless: bool = False) -> tuple[Any, ...]:
     """What a reader is told, and whether the connection may be used again."""
     kept: list[object] = []
-    heads: RecurringHeads[ResponseHead, int | None] = RecurringHeads(parse_response)
+    heads: RecurringHeads[ResponseHead] = RecurringHeads(parse_response)
     connection = UpstreamConnection(
         Incarnation("i"),
         endpoint_of("http://e", "d-0"),
@@ -228,7 +226,7 @@ def answered(pieces: list[bytes], *, decode: bool, bodiless: bool = False) -> tu
     )
     wire, reader = Wire(), Reader(decode=decode)
     connection.connection_made(wire)
-    connection.send(reader, [b"GET / HTTP/1.1\r\n\r\n"], bodiless=bodiless)
+    connection.send(reader, [b"GET / HTTP/1.1\r\n\r\n"], 0.0, bodiless)
     for piece in pieces:
         if piece and not wire.closed:
             connection.data_received(piece)

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from supervisord_cp.core.routing.rejection import Rejected
 from supervisord_cp.router.http1.fields import BadHead
 from supervisord_cp.router.http1.head import RequestHead, ResponseHead, parse_request, parse_response
-from supervisord_cp.router.http1.recurring import MOST_BYTES, MOST_KNOWN, HeadReader, RecurringHeads
+from supervisord_cp.router.http1.recurring import (
+    MOST_BYTES,
+    MOST_KNOWN,
+    NO_LENGTH,
+    HeadReader,
+    RecurringHeads,
+)
 
 LINES = st.lists(
     st.sampled_from(
@@ -56,45 +62,68 @@ def test_a_head_is_read_the_same_whatever_was_read_before(sections: list[list[by
             head, length = parse_request(request)
         except Rejected:
             with pytest.raises(Rejected):
-                requests.read(request[:-2])
+                requests.read(request + b"\r\nrest")
         else:
-            known, as_long = requests.read(request[:-2])
-            assert (told(known), as_long) == (told(head), length)
+            known = requests.read(request + b"\r\nrest")
+            assert known is not None
+            assert (told(known), requests.length, requests.size) == (told(head), length, len(request) + 2)
         response = b"HTTP/1.1 200 OK\r\n" + fields
         try:
             answer, size = parse_response(response)
         except BadHead:
             with pytest.raises(BadHead):
-                responses.read(response[:-2])
+                responses.read(response + b"\r\n")
         else:
-            met, as_large = responses.read(response[:-2])
-            assert (told(met), as_large) == (told(answer), size)
+            met = responses.read(response + b"\r\n")
+            assert met is not None
+            as_large = NO_LENGTH if size is None else size
+            assert (told(met), responses.length, responses.size) == (
+                told(answer),
+                as_large,
+                len(response) + 2,
+            )
 
 
 def request(length: int, name: str = "x") -> bytes:
-    return f"POST /v1/{name} HTTP/1.1\r\nhost: t\r\nContent-Length: {length}".encode()
+    return f"POST /v1/{name} HTTP/1.1\r\nhost: t\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def get(name: str) -> bytes:
+    return f"GET /{name} HTTP/1.1\r\nhost: t\r\n\r\n".encode()
 
 
 def test_heads_that_differ_in_the_length_are_read_once() -> None:
     heads = HeadReader(RecurringHeads(parse_request))
-    (first, one), (second, other) = heads.read(request(5)), heads.read(request(6))
-    assert first is second
-    assert (one, other) == (5, 6)
-    assert heads.read(request(5, "y"))[0] is not first
+    first = heads.read(request(5))
+    assert (first is not None, heads.length) == (True, 5)
+    assert heads.read(request(66) + b"more") is first
+    assert (heads.length, heads.size) == (66, len(request(66)))
+    assert heads.read(request(5, "y")) is not first
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "as the one before"])
+def test_a_head_is_there_when_all_of_it_is(known: bool) -> None:
+    heads = HeadReader(RecurringHeads(parse_request))
+    if known:
+        heads.read(request(123))
+    whole = request(124)
+    for end in range(len(whole)):
+        assert heads.read(whole[:end]) is None
+    assert heads.read(whole) is not None
 
 
 def test_what_is_remembered_is_bounded() -> None:
     known = RecurringHeads(parse_request)
     heads = HeadReader(known)
-    first, _ = heads.read(request(1))
-    assert HeadReader(known).read(request(1))[0] is first
+    first = heads.read(request(1))
+    assert HeadReader(known).read(request(1)) is first
     for number in range(MOST_KNOWN):
         heads.read(request(1, f"name-{number}"))
-    assert heads.read(request(1))[0] is not first
+    assert heads.read(request(1)) is not first
     long = "x" * MOST_BYTES
-    assert heads.read(request(1, long))[0] is not heads.read(request(1, long))[0]
-    other = [heads.read(b"GET /%d HTTP/1.1\r\nhost: t" % number)[0] for number in range(2)]
-    assert [heads.read(b"GET /%d HTTP/1.1\r\nhost: t" % number)[0] for number in range(2)] == other
+    assert heads.read(request(1, long)) is not heads.read(request(1, long))
+    other = [heads.read(get(str(number))) for number in range(2)]
+    assert [heads.read(get(str(number))) for number in range(2)] == other
     for number in range(MOST_KNOWN):
-        heads.read(b"GET /n%d HTTP/1.1\r\nhost: t" % number)
-    assert heads.read(b"GET /0 HTTP/1.1\r\nhost: t")[0] is not other[0]
+        heads.read(get(f"n{number}"))
+    assert heads.read(get("0")) is not other[0]

@@ -84,7 +84,7 @@ class Wired:
         self.now = 0.0
         self.core = Answerer()
         self.wire = Wire()
-        heads: RecurringHeads[RequestHead, int] = RecurringHeads(parse_request)
+        heads: RecurringHeads[RequestHead] = RecurringHeads(parse_request)
         self._connection = ClientConnection(self.core, LIMITS, heads, set(), lambda: self.now)
         self._connection.connection_made(self.wire)
 

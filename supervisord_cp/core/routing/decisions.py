@@ -32,8 +32,7 @@ class Decisions:
         asked: tuple[str, ...],
     ) -> None:
         """One was made; `asked` are the policies that made it."""
-        kept = self._kept
-        kept.append(
+        self._kept.append(
             Decision(
                 request=request,
                 at=at,
@@ -43,7 +42,11 @@ class Decisions:
                 snapshot_version=self.snapshot_version,
             )
         )
-        if kept[0].at < at - OLDEST_S:
+
+    def forget(self, now: float) -> None:
+        """Let go of what is too old; to be called now and then."""
+        kept = self._kept
+        while kept and kept[0].at < now - OLDEST_S:
             kept.popleft()
 
     def of(self, request: str, now: float) -> Iterator[RouteDecision]:

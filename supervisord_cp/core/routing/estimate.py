@@ -48,16 +48,19 @@ class WorkEstimate:
         """The work of a mean request."""
         return self.prompt_tokens + self.completion_tokens
 
-    def learn(self, *, body_bytes: int, usage: Usage, choices: int) -> None:
+    def learn(self, body_bytes: int, usage: Usage, choices: int) -> None:
         """Take a finished request into account."""
-        if usage.prompt_tokens > 0 and body_bytes > 0:
-            ratio = min(_MOST_RATIO, max(_LEAST_RATIO, usage.prompt_tokens / body_bytes))
-            self.tokens_per_byte += _WEIGHT * (ratio - self.tokens_per_byte)
-        if body_bytes > 0:  # what the engine did not count is as much as was expected of it
-            prompt = float(usage.prompt_tokens or self.prefill(body_bytes))
+        prompt: float = usage.prompt_tokens
+        answer: float = usage.completion_tokens
+        if body_bytes > 0:
+            if prompt > 0:
+                ratio = min(_MOST_RATIO, max(_LEAST_RATIO, prompt / body_bytes))
+                self.tokens_per_byte += _WEIGHT * (ratio - self.tokens_per_byte)
+            else:  # what the engine did not count is as much as was expected of it
+                prompt = self.prefill(body_bytes)
             self.prompt_tokens += _WEIGHT * (prompt - self.prompt_tokens)
-        if usage.completion_tokens > 0:
-            each = usage.completion_tokens / max(1, choices)
+        if answer > 0:
+            each = answer / max(1, choices)
             self.completion_tokens += _WEIGHT * (each - self.completion_tokens)
 
     def learn_duration(self, seconds: float) -> None:

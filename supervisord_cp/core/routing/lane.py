@@ -75,8 +75,7 @@ class Lane(Generic[Item]):
         self._instances: tuple[RoutedInstance, ...] = ()
         self._accounts: dict[Incarnation, Account] = {}
         self.rotation: Final = Rotation(warmup_s)
-        self.needs_prefix = policies.needs_prefix
-        self._watching = tuple(_watching(policies))
+        self._take_over(policies)
 
     @property
     def watched(self) -> bool:
@@ -85,13 +84,12 @@ class Lane(Generic[Item]):
 
     def use(self, policies: LanePolicies, now: float) -> None:
         """From now on these decide."""
-        before, self.policies = self.policies, policies
-        before.router.retire()
-        if isinstance(before.shadow, RouterShadow):
-            before.shadow.retire()
+        self.policies = policies
+        self._router.retire()
+        if self._shadow is not None:
+            self._shadow.retire()
         self.line.use(policies.scheduler, _beside(policies.shadow), self._queue_context(now))
-        self.needs_prefix = policies.needs_prefix
-        self._watching = tuple(_watching(policies))
+        self._take_over(policies)
 
     def refresh(
         self, instances: Sequence[RoutedInstance], ledger: Ledger, ejections: Ejections, now: float
@@ -122,15 +120,13 @@ class Lane(Generic[Item]):
         """Whether a request could go out now."""
         return any(account.has_room(now) for account in self.rotation.offered(now))
 
-    def choose(
-        self, item: Item, now: float, *, fail_open: bool = False, may_try: bool = True
-    ) -> Account | None:
+    def choose(self, item: Item, now: float, fail_open: bool = False, may_try: bool = True) -> Account | None:
         """Where a request goes; None when no instance that may have it has room.
 
         `fail_open`: when every instance is ejected, choose among them all the same (suspect ourselves).
         `may_try`: an instance that is on trial may have it, and does when nobody else tries it.
         """
-        accounts: Sequence[Account] = self.rotation.offered(now, may_try=may_try)
+        accounts = self.rotation.offered(now, may_try)
         if fail_open and not accounts and not self.reachable:
             accounts = self.rotation.routable
         if len(accounts) > 1 and self.line.scheduling.restricts:
@@ -144,21 +140,25 @@ class Lane(Generic[Item]):
             self.decisions.note(request.id, now, choice, candidates, ())
         else:
             context = self._context(now)
-            router = self.policies.router
+            router = self._router
             choice = router.choose(request, candidates, context)
-            if isinstance(self.policies.shadow, RouterShadow):
-                self.policies.shadow.compare(request, candidates, choice.candidate, context)
+            if self._shadow is not None:
+                self._shadow.compare(request, candidates, choice.candidate, context)
             if self.rotation.trying and self.rotation.usable:
                 choice = self._with_trial(choice)
             self.decisions.note(request.id, now, choice, candidates, router.names)
+        for account in accounts:
+            if account.candidate is choice.candidate:
+                return account
         return self._accounts[choice.candidate.instance.incarnation]
 
     def look(self, now: float) -> None:
         """To be called a few times a second: many requests that begin and end together look like none between
-        two of them, so what is told is the mean of many looks."""
+        two of them, so what is told is the mean of many looks. Old decisions are forgotten."""
         if self._looked_at is not None:
             self.inflight_s += self.inflight * (now - self._looked_at)
         self._looked_at = now
+        self.decisions.forget(now)
 
     def arrived(self, item: Item, now: float) -> None:
         """A request has come."""
@@ -282,6 +282,13 @@ class Lane(Generic[Item]):
 
     # --- inside
 
+    def _take_over(self, policies: LanePolicies) -> None:
+        """What is asked for every request, ready to hand."""
+        self.needs_prefix = policies.needs_prefix
+        self._router = policies.router
+        self._shadow = policies.shadow if isinstance(policies.shadow, RouterShadow) else None
+        self._watching = tuple(_watching(policies))
+
     def _allowed(self, item: Item, accounts: Sequence[Account], now: float) -> list[Account]:
         """Where the scheduler lets a request go."""
         candidates = tuple(account.candidate for account in accounts)
@@ -297,9 +304,9 @@ class Lane(Generic[Item]):
         return choice
 
     def _forget(self, incarnation: Incarnation, now: float) -> None:
-        self.policies.router.reset(incarnation, now)
-        if isinstance(self.policies.shadow, RouterShadow):
-            self.policies.shadow.policy.reset(incarnation, now)
+        self._router.reset(incarnation, now)
+        if self._shadow is not None:
+            self._shadow.policy.reset(incarnation, now)
 
     def _slots(self, now: float) -> int:
         return sum(account.slots(now) for account in self._serving)

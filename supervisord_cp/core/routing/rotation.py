@@ -47,7 +47,7 @@ class Rotation:
         self._warming = self._still_warming(self.usable, now)
         self.special = bool(self.trying or self._warming)
 
-    def offered(self, now: float, *, may_try: bool = True) -> list[Account]:
+    def offered(self, now: float, may_try: bool = True) -> list[Account]:
         """Who may have a request. When none is in rotation, those on trial are all there is."""
         if not self.special:
             return self.usable
@@ -68,7 +68,7 @@ class Rotation:
         """The new ones, with the share of an old one's work that each may have."""
         return {account.instance.id: self._share(account, now) for account in self._warming}
 
-    def _new_with_share(self, warm: Sequence[Account], now: float) -> list[Account]:
+    def _new_with_share(self, warm: list[Account], now: float) -> list[Account]:
         """The new ones that have less than their share; all of them when there are no others."""
         if not warm:
             return self._warming

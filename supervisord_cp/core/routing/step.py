@@ -1,28 +1,39 @@
 """One policy of a deployment, ready to be called."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
 from supervisord_cp.core.policies.guard import Guard
-from supervisord_cp.model.base import Value
 from supervisord_cp.policy.context import Context
 from supervisord_cp.policy.declare import PolicyKind
 from supervisord_cp.policy.routing import Affinity
 
 
-class Step(Value, frozen=True, kw_only=True, gc=True):
+class Step:
     """One policy, ready to be called."""
 
-    kind: PolicyKind
-    call: Callable[..., Any]
-    guard: Guard
-    weight: float = 1.0
-    params: Any = None
-    needs_prefix: bool = False
-    affinities: dict[Affinity, int] | None = None
-    """Where its affinity is counted."""
+    __slots__ = ("affinities", "call", "guard", "kind", "needs_prefix", "params", "weight")
+
+    def __init__(
+        self,
+        *,
+        kind: PolicyKind,
+        call: Callable[..., Any],
+        guard: Guard,
+        weight: float = 1.0,
+        params: Any = None,
+        needs_prefix: bool = False,
+    ) -> None:
+        self.kind: Final = kind
+        self.call: Final = call
+        self.guard: Final = guard
+        self.weight: Final = weight
+        self.params: Final = params
+        self.needs_prefix: Final = needs_prefix
+        self.affinities: dict[Affinity, int] | None = None
+        """Where its affinity is counted; None: nowhere."""
 
     def given(self, shared: Context[None]) -> Context[Any]:
         """The context of a decision as this policy sees it."""

@@ -14,7 +14,7 @@ class Usage(Value, frozen=True, kw_only=True):
     completion_tokens: int = 0
 
 
-class _Counts(msgspec.Struct):
+class _Counts(msgspec.Struct, gc=False):
     """OpenAI's names and Anthropic's."""
 
     prompt_tokens: int | None = None

@@ -24,6 +24,9 @@ class Measure(IntEnum):
     """Of other answers: the time of the whole answer by its tokens."""
 
 
+_FIRST_TOKEN: Final = Measure.FIRST_TOKEN
+
+
 class Vitals:
     """Of one incarnation. What is noted costs the same however much has been noted before."""
 
@@ -41,7 +44,7 @@ class Vitals:
     def note(self, measure: Measure, at: float, seconds: float) -> None:
         """Something took so long."""
         self._samples[measure].append((at, seconds))
-        if measure is Measure.FIRST_TOKEN:
+        if measure is _FIRST_TOKEN:
             bucket = Outcomes.bucket_of(seconds)
             self.first_token[bucket] = self.first_token.get(bucket, 0) + 1
 

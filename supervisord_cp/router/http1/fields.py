@@ -48,7 +48,7 @@ REQUEST_NAMED: Final = REQUEST_WITHHELD | {
     b"x-cost-budget",
 }
 """The fields whose values we read; all others only pass."""
-RESPONSE_NAMED: Final = RESPONSE_WITHHELD
+RESPONSE_NAMED: Final = RESPONSE_WITHHELD | {b"content-type"}
 
 _OURS_TO_SAY: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade"})
 

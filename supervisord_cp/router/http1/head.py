@@ -1,7 +1,7 @@
 """Heads of requests and responses."""
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from supervisord_cp.core.routing.rejection import Rejected, RejectReason
 from supervisord_cp.router.http1.fields import (
@@ -14,6 +14,9 @@ from supervisord_cp.router.http1.fields import (
     connection_options,
     end_to_end,
 )
+
+if TYPE_CHECKING:
+    from supervisord_cp.router.traits import Traits
 
 MOST_HEAD_BYTES: Final = 64 * 1024
 
@@ -39,6 +42,7 @@ class RequestHead:
         "path",
         "query",
         "target",
+        "traits",
         "upgrade",
         "values",
     )
@@ -60,6 +64,8 @@ class RequestHead:
     """A websocket is asked for (which it is not when there is a body). Any other upgrade is ignored."""
     admitted: tuple[object, str] | None
     """A note of the core's: when it has let a head like this one in, and as whose."""
+    traits: "Traits | None"
+    """Another one: what the head says of its request."""
 
     def value(self, name: bytes) -> str:
         """A field that we read, "" when it is absent."""
@@ -69,7 +75,7 @@ class RequestHead:
 class ResponseHead:
     """The head of a final response, or of a switch of protocols."""
 
-    __slots__ = ("chunked", "fields", "http11", "keep_alive", "status", "values")
+    __slots__ = ("chunked", "fields", "http11", "is_json", "keep_alive", "status", "values")
 
     status: int
     http11: bool
@@ -77,6 +83,8 @@ class ResponseHead:
     fields: bytes
     chunked: bool
     keep_alive: bool
+    is_json: bool
+    """Whether the body is one JSON document: then it is no event stream."""
 
 
 def parse_request(block: bytes) -> tuple[RequestHead, int]:
@@ -112,6 +120,7 @@ def parse_request(block: bytes) -> tuple[RequestHead, int]:
     head.chunked = b"transfer-encoding" in values
     head.expects_continue = head.http11 and values.get(b"expect", b"").lower() == b"100-continue"
     head.admitted = None
+    head.traits = None
     return head, _body_length(head)
 
 
@@ -133,6 +142,7 @@ def parse_response(block: bytes) -> tuple[ResponseHead, int | None]:
     if b"connection" in values:
         options = connection_options(values)
         head.keep_alive = b"close" not in options if head.http11 else b"keep-alive" in options
+    head.is_json = values.get(b"content-type", b"").startswith(b"application/json")
     head.chunked = b"transfer-encoding" in values
     if head.chunked:
         strange = values[b"transfer-encoding"].lower() != b"chunked"

@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Known:
     cdef readonly object head
     cdef readonly bytes before, behind
@@ -11,6 +14,10 @@ cdef class RecurringHeads:
 
 
 cdef class HeadReader:
+    cdef readonly Py_ssize_t length, size
     cdef RecurringHeads _heads
     cdef Known _last
-    cpdef tuple read(self, bytes block)
+    @cython.locals(last=Known, at=Py_ssize_t, end=Py_ssize_t, stop=Py_ssize_t, length=Py_ssize_t, digit=int)
+    cpdef object read(self, bytes data)
+    cdef object _search(self, bytes block)
+    cdef object _take(self, tuple found)

@@ -1,0 +1,1 @@
+cpdef object read_usage(bytes text)
