@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisord_cp.builtin.routers.prefix_index import ENTRY_BYTES, PrefixIndex
@@ -109,6 +109,7 @@ def test_an_incarnation_that_is_gone_is_forgotten() -> None:
     st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 8), st.integers(0, 60)), max_size=60),
     st.integers(1, 200),
 )
+@example([("a", 0, 24), ("b", 0, 18), ("b", 1, 1), ("c", 0, 7), ("b", 0, 11), ("c", 1, 12)], 72)
 def test_the_index_stays_within_its_bytes_and_claims_only_what_was_sent(
     sent: list[tuple[str, int, int]], entries: int
 ) -> None:

@@ -29,6 +29,7 @@ class _Held:
             known = 0
         for key in prefix[known:]:
             self._new[key] = None
+        self.shrink(most)  # the older generation may be from when there was more room
 
     def shrink(self, most: int) -> None:
         if len(self) > most:
