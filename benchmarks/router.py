@@ -3,11 +3,12 @@
     python benchmarks/router.py [--rounds 3] [--seconds 3] [--only "supervisord-cp,plain aiohttp"] [--write]
 
 The router runs as it is shipped: API keys, the default routing policy, accounting, metrics, retries on. It is
-compared in the same run with a plain aiohttp reverse proxy (`naive_aiohttp.py`), with a bare relay on asyncio
-protocols and uvloop without any policy (`naive_protocol.py`), with nginx, HAProxy, vllm-router and
-sglang-router where they are installed, and with no proxy at all. What is measured is pinned to one core and
-everything else to another; rounds are interleaved, medians shown. The figure to quote is the ratio to the
-others in the same run.
+compiled, as an installation does it, from a copy in `benchmarks/.build` that is made anew when sources have
+changed; a second row is the interpreted one, all that there is without a C compiler. It is compared in the
+same run with a plain aiohttp reverse proxy (`naive_aiohttp.py`), with a bare relay on asyncio protocols and
+uvloop without any policy (`naive_protocol.py`), with nginx, HAProxy, vllm-router and sglang-router where they
+are installed, and with no proxy at all. What is measured is pinned to one core and all else to another;
+rounds are interleaved, medians shown. The figure to quote is the ratio to the others in the same run.
 
 The load tools (`mock_backend.c`, `load.c`, the two baselines) are looked for in `../shared/bench` beside the
 repository, or where $SUPERVISORD_CP_BENCH says, and compiled into `benchmarks/.build`.

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import msgspec
 
-from relays.tools import MEASURED_CORE, OTHER_CORE, TOOLS, answers, free_port, start, wait_until
+from relays.tools import (
+    COMPILED,
+    MEASURED_CORE,
+    OTHER_CORE,
+    REPOSITORY,
+    TOOLS,
+    answers,
+    compile_package,
+    free_port,
+    start,
+    wait_until,
+)
 from supervisord_cp.model.base import DeploymentName, Incarnation, InstanceId, NodeName
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedDeployment, RoutedInstance
 from supervisord_cp.model.instance import InstanceState
@@ -23,6 +34,8 @@ BACKENDS = 2
 CHUNKS = 64
 CHUNK_MS = 20
 DIRECT, BARE, OURS, PLAIN = "direct", "bare relay", "supervisord-cp", "plain aiohttp"
+INTERPRETED = "supervisord-cp (interpreted)"
+"""The same where there is no C compiler."""
 NGINX, HAPROXY = "nginx", "HAProxy"
 VLLM_ROUTER, SGLANG_ROUTER = "vllm-router", "sglang-router"
 """Gateways in Rust, from PyPI; they cannot share an environment with what else is tested here."""
@@ -53,7 +66,7 @@ def urls(backends: list[int]) -> list[str]:
     return [f"http://127.0.0.1:{port}" for port in backends]
 
 
-def ours(folder: Path, port: int, backends: list[int]) -> list[str]:
+def ours(folder: Path, port: int, backends: list[int], package: Path = REPOSITORY) -> list[str]:
     """The fleet is given as what an earlier router left, so that no central is needed."""
     instances = tuple(
         RoutedInstance(
@@ -79,7 +92,8 @@ def ours(folder: Path, port: int, backends: list[int]) -> list[str]:
         f'[central]\nstate_dir = "state"\n'
         f'[router]\napi_listen = "127.0.0.1:{port}"\ncentral = "http://127.0.0.1:9"\napi_keys_file = "keys"\n'
     )
-    return [sys.executable, "-m", "supervisord_cp", "router", "-c", str(config)]
+    python = ["env", f"PYTHONPATH={package}", sys.executable, "-P"]
+    return [*python, "-m", "supervisord_cp", "router", "-c", str(config)]
 
 
 def bare(folder: Path, port: int, backends: list[int]) -> list[str]:
@@ -143,9 +157,17 @@ def found(name: str) -> str:
     return shutil.which(OPTIONAL[name], path=":".join(filter(None, places))) or ""
 
 
+def is_there(name: str) -> bool:
+    """Whether a relay can be measured here."""
+    if name == OURS:
+        return compile_package()
+    return name not in OPTIONAL or bool(found(name))
+
+
 RELAYS: dict[str, Command] = {
     BARE: bare,
-    OURS: ours,
+    OURS: partial(ours, package=COMPILED),
+    INTERPRETED: ours,
     PLAIN: plain,
     NGINX: nginx,
     HAPROXY: haproxy,
@@ -158,9 +180,7 @@ RELAYS: dict[str, Command] = {
 def running(only: set[str], mock: Path) -> Iterator[list[Target]]:
     """All targets, up and answering; the optional ones where they are installed."""
     wanted = {
-        name: command
-        for name, command in RELAYS.items()
-        if (not only or name in only) and (name not in OPTIONAL or found(name))
+        name: command for name, command in RELAYS.items() if (not only or name in only) and is_there(name)
     }
     processes: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory(prefix="router-bench-") as temporary:

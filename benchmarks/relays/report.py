@@ -19,7 +19,7 @@ from relays.measure import (
     REQUEST,
     STREAM_KB,
 )
-from relays.peers import BARE, DIRECT, HAPROXY, OURS, PLAIN, SGLANG_ROUTER, VLLM_ROUTER, Target
+from relays.peers import BARE, DIRECT, HAPROXY, INTERPRETED, OURS, PLAIN, SGLANG_ROUTER, VLLM_ROUTER, Target
 
 _RUST = (VLLM_ROUTER, SGLANG_ROUTER)
 _COLUMNS = {
@@ -51,7 +51,9 @@ Compare the ratios: absolute figures differ from machine to machine, and with wh
 
 Each relay has one core and one process that serves; clients and engines are C programs on another core.
 CPU is the time that a relay's processes were given, user and system.
-The router runs as it is shipped: API keys, the default routing policy, accounting, metrics and retries on.
+The router runs as it is shipped: compiled as `pip install .` does it, with API keys, the default routing
+policy, accounting, metrics and retries on. It is what the targets are about. The interpreted one is what an
+installation without a C compiler is; where only that can be measured, the targets are about it.
 The plain aiohttp proxy (`web.Application`, `ClientSession`, uvloop) and the bare relay (asyncio protocols on
 uvloop, no policy, no checks) do nothing but relay. nginx and HAProxy are those of Debian, with connections to
 engines kept and logs off. vllm-router and sglang-router are those of PyPI (`$SUPERVISORD_CP_PEERS` is the
@@ -94,7 +96,7 @@ def table(targets: Sequence[Target]) -> list[str]:
 def targets_met(targets: Sequence[Target]) -> list[str]:
     """Each target of the router, what was measured, and whether that is enough."""
     by_name = {target.name: target for target in targets}
-    own, direct = by_name.get(OURS), by_name.get(DIRECT)
+    own, direct = by_name.get(OURS) or by_name.get(INTERPRETED), by_name.get(DIRECT)
 
     def ratio(column: str, *others: str) -> float | None:
         """To the best of the others."""

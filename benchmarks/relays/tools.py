@@ -1,10 +1,12 @@
 """Load tools and processes: compiled, started on a core, watched."""
 
+import hashlib
 import os
 import resource
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -15,6 +17,8 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TOOLS = Path(os.environ.get("SUPERVISORD_CP_BENCH", REPOSITORY.parent / "shared" / "bench"))
 BUILD = REPOSITORY / "benchmarks" / ".build"
+COMPILED = BUILD / "compiled"
+"""Holds a copy of the package, compiled as an installation does it."""
 MEASURED_CORE, OTHER_CORE = 0, 1
 WAIT_S = 20.0
 
@@ -36,6 +40,29 @@ def build() -> tuple[Path, Path]:
         if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
             subprocess.run([compiler, "-O2", "-w", "-o", program, source, *libraries], check=True)
     return BUILD / "mock_backend", BUILD / "load"
+
+
+def compile_package() -> bool:
+    """Whether `COMPILED` is of the present sources, or could be made; says why not."""
+    script, package = REPOSITORY / "packaging" / "compile.py", REPOSITORY / "supervisord_cp"
+    digest = hashlib.sha256(sys.version.encode())
+    for path in (script, *sorted(package.rglob("*.py")), *sorted(package.rglob("*.pxd"))):
+        digest.update(f"{path} {path.stat().st_size}\n".encode() + path.read_bytes())
+    mark = COMPILED / "digest"
+    if mark.exists() and mark.read_text() == digest.hexdigest():
+        return True
+    shutil.rmtree(COMPILED, ignore_errors=True)
+    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(package, COMPILED / package.name, ignore=ignored)
+    print("compiling the router", file=sys.stderr)
+    ended = subprocess.run(
+        [sys.executable, script, COMPILED], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    if ended.returncode:
+        print(ended.stderr.rstrip().rpartition("\n")[2], file=sys.stderr)
+        return False
+    mark.write_text(digest.hexdigest())
+    return True
 
 
 def raise_file_limit() -> None:

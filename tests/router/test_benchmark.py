@@ -40,3 +40,17 @@ def test_how_each_relay_is_started(relays: ModuleType, name: str, tmp_path: Path
     told = " ".join([*argv, *(path.read_text() for path in tmp_path.rglob("*") if path.is_file())])
     for port in ("8000", "127.0.0.1:8001", "127.0.0.1:8002"):
         assert port in told
+
+
+def test_what_is_compiled_is_what_is_measured(relays: ModuleType, tmp_path: Path) -> None:
+    peers = importlib.import_module("relays.peers")
+    for name, package in ((peers.OURS, peers.COMPILED), (peers.INTERPRETED, peers.REPOSITORY)):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert f"PYTHONPATH={package}" in peers.RELAYS[name](folder, 8000, [8001])
+
+
+def test_the_interpreted_one_is_judged_where_it_is_the_only_one(relays: ModuleType) -> None:
+    peers, measure = importlib.import_module("relays.peers"), importlib.import_module("relays.measure")
+    targets = [peers.Target(peers.INTERPRETED, 1, 1, (), {measure.LEFT: [5.0]})]
+    assert relays.targets_met(targets)[-1].endswith("| 5.00 ms | 100 ms | met |")
