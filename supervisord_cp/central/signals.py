@@ -36,26 +36,36 @@ class _Rate:
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
         self._counts: collections.deque[_Count] = collections.deque()
+        # Worked out when a count comes, and asked for at least as often.
+        self._per_s: float | None = None
+        self._span_s = self._counted_at = 0.0
 
     def add(self, at: float, value: float) -> None:
-        if self._counts and value < self._counts[-1].value:
-            self._counts.clear()
-        if self._counts and at <= self._counts[-1].at:
+        counts = self._counts
+        if counts and value < counts[-1].value:
+            counts.clear()
+            self._per_s = None
+        if counts and at <= counts[-1].at:
             return
-        self._counts.append(_Count(at=at, value=value))
-        while len(self._counts) > 2 and at - self._counts[1].at >= self._window_s:
-            self._counts.popleft()
+        counts.append(_Count(at=at, value=value))
+        while len(counts) > 2 and at - counts[1].at >= self._window_s:
+            counts.popleft()
+        first = counts[0]
+        if at > first.at:
+            self._span_s, self._counted_at = at - first.at, at
+            self._per_s = (value - first.value) / self._span_s
 
     def signal(self, now: float, source: SignalSource, stale_after_s: float) -> Signal:
         """Per second; missing until there are two counts."""
-        if len(self._counts) < 2:
+        if self._per_s is None:
             return measured(None, source=source, detail="counted once so far")
-        first, last = self._counts[0], self._counts[-1]
-        span = last.at - first.at
-        if span <= 0:
-            return measured(None, source=source, detail="counted once so far")
-        rate = (last.value - first.value) / span
-        return measured(rate, source=source, age_s=now - last.at, window_s=span, stale_after_s=stale_after_s)
+        return measured(
+            self._per_s,
+            source=source,
+            age_s=now - self._counted_at,
+            window_s=self._span_s,
+            stale_after_s=stale_after_s,
+        )
 
 
 class Signals:
@@ -211,17 +221,17 @@ class Signals:
         load = status.load
         if load is None:
             return {}
-        age = load.age_ms / 1000 + (view.age_s(now) or 0.0)
+        age, agent = load.age_ms / 1000 + (view.age_s(now) or 0.0), SignalSource.AGENT
         out: dict[str, Signal] = {
-            SignalName.RUNNING: measured(load.running, source=SignalSource.AGENT, age_s=age),
-            SignalName.WAITING: measured(load.waiting, source=SignalSource.AGENT, age_s=age),
-            SignalName.KV_CACHE_USAGE: measured(load.kv_cache_usage, source=SignalSource.AGENT, age_s=age),
+            SignalName.RUNNING: measured(load.running, source=agent, age_s=age),
+            SignalName.WAITING: measured(load.waiting, source=agent, age_s=age),
+            SignalName.KV_CACHE_USAGE: measured(load.kv_cache_usage, source=agent, age_s=age),
         }
         read = [self._busy[device] for device in status.devices if device in self._busy]
         if read:
             out[SignalName.GPU_UTILIZATION] = measured(
                 sum(one.value for one in read) / len(read),
-                source=SignalSource.AGENT,
+                source=agent,
                 age_s=now - min(one.at for one in read),
             )
         for signal, rates in (
@@ -230,7 +240,7 @@ class Signals:
         ):
             rate = rates.get(status.incarnation)
             if rate is not None:
-                out[signal] = rate.signal(now, SignalSource.AGENT, ROUTER_STALE_S)
+                out[signal] = rate.signal(now, agent, ROUTER_STALE_S)
         return out
 
 
