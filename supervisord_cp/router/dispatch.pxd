@@ -8,6 +8,8 @@ from supervisord_cp.router.fleet cimport Fleet
 from supervisord_cp.router.flow cimport Flow
 from supervisord_cp.router.host cimport Host
 from supervisord_cp.router.http1.head cimport RequestHead
+from supervisord_cp.router.intake cimport take
+from supervisord_cp.router.learning cimport learned
 from supervisord_cp.router.judge cimport Judge
 from supervisord_cp.router.metrics cimport DeploymentFigures, RouterMetrics
 from supervisord_cp.router.placement cimport Placement

@@ -3,7 +3,9 @@ cimport cython
 from supervisord_cp.core.routing.lane cimport Lane
 from supervisord_cp.core.routing.leases cimport Account, Lease
 from supervisord_cp.core.routing.tail cimport Tail
+from supervisord_cp.router.answers cimport id_line, messages_line
 from supervisord_cp.router.exchange cimport Exchange
+from supervisord_cp.router.held cimport begins_with_error
 from supervisord_cp.router.host cimport Host
 from supervisord_cp.router.http1.head cimport RequestHead, ResponseHead
 from supervisord_cp.router.metrics cimport DeploymentFigures

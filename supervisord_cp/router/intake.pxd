@@ -1,5 +1,6 @@
 cimport cython
 
+from supervisord_cp.core.routing.classify cimport read_body, read_query
 from supervisord_cp.core.routing.lane cimport Lane
 from supervisord_cp.router.exchange cimport Exchange
 from supervisord_cp.router.fleet cimport Fleet

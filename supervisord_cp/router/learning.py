@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def learned(flow: "Flow", now: float) -> Usage:
     """What the engine counted for an answer that is complete, taken into account."""
-    usage = flow.tail.usage()
+    tail = flow.tail
+    usage = tail.usage()
     if usage is None:  # a stream that was not asked for it: an event is a token, all but a few
         usage = Usage(completion_tokens=max(0, flow.events - 2))
     work = flow.lane.work

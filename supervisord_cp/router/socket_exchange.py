@@ -80,7 +80,7 @@ class SocketExchange(Exchange):
         if self._keep is not http11:
             framing += _KEEP if self._keep else _CLOSE
         first = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()
-        self._pending = b"%b%b%b\r\n" % (first, fields, framing)
+        self._pending = first + fields + framing + b"\r\n"
 
     def write(self, data: bytes) -> None:
         if self.over:

@@ -32,10 +32,10 @@ def read_body(content_type: bytes, body: bytes | bytearray) -> Asked:
     if not body:
         return _NOTHING
     if content_type == _JSON:
-        return _read_json(body, strict=True)
+        return _read_json(body, True)
     kind = content_type.partition(b";")[0].strip().lower()
     if kind == _JSON or not kind or kind.endswith(b"+json"):
-        return _read_json(body, strict=bool(kind))
+        return _read_json(body, bool(kind))
     if kind == b"multipart/form-data":
         return Asked(model=_read_multipart(content_type, body))
     return _NOTHING
@@ -51,7 +51,7 @@ def read_query(query: str) -> str:
         return ""
 
 
-def _read_json(body: bytes | bytearray, *, strict: bool) -> Asked:
+def _read_json(body: bytes | bytearray, strict: bool) -> Asked:
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -1,0 +1,1 @@
+cpdef bint begins_with_error(bytes data)
