@@ -14,7 +14,7 @@ from supervisord_cp.core.routing.paths import allowed, forwarded, normal_path, t
 from supervisord_cp.core.routing.rejection import Rejected, Rejection, RejectReason, body_of, status_of
 from supervisord_cp.core.routing.table import index
 from supervisord_cp.core.routing.tail import Tail
-from supervisord_cp.core.routing.usage import Usage
+from supervisord_cp.core.routing.usage import Usage, read_usage
 from supervisord_cp.model.base import DeploymentName, Incarnation, InstanceId, NodeName
 from supervisord_cp.model.fleet import FleetPart, FleetSnapshot, RoutedDeployment, RoutedInstance
 
@@ -150,6 +150,11 @@ def test_leave_is_given_by_name() -> None:
     assert allowed("/Sleep", ("/sleep/",))
     assert not allowed("/sleep/x", ("/sleep",))
     assert not allowed("/sleep", ())
+
+
+def test_an_engine_that_counts_more_than_there_can_be_is_not_believed() -> None:
+    found = read_usage(b'{"prompt_tokens": 1%b, "completion_tokens": -1%b}' % (b"0" * 400, b"0" * 400))
+    assert found == Usage(prompt_tokens=1 << 40)
 
 
 @given(

@@ -48,6 +48,12 @@ def test_a_declared_class_is_in_the_module(path: Path) -> None:
     assert classes.issuperset(re.findall(r"^cdef class (\w+)", path.read_text(), re.MULTILINE))
 
 
+@pytest.mark.parametrize("path", DECLARATIONS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_declarations_say_nothing_that_could_read_what_is_not_there(path: Path) -> None:
+    unsafe = re.compile(r"\*\s*\w|\[:|\bnogil\b|\bnonecheck\b|\bboundscheck\b|\bextern\b|\bunsafe\b")
+    assert unsafe.findall(path.read_text()) == []
+
+
 def test_what_is_declared_is_what_is_compiled(build: ModuleType) -> None:
     assert {ROOT / path.with_suffix(".pxd") for path in build.modules(ROOT)} == set(DECLARATIONS)
 

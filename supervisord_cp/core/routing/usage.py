@@ -23,6 +23,8 @@ class _Counts(msgspec.Struct, gc=False):
     output_tokens: int | None = None
 
 
+_MOST: Final = 1 << 40
+"""No answer has more tokens: an engine that says so is not to be believed."""
 _decoder: Final = msgspec.json.Decoder(_Counts)
 
 
@@ -33,6 +35,6 @@ def read_usage(text: bytes) -> Usage | None:
     except msgspec.DecodeError:
         return None
     return Usage(
-        prompt_tokens=max(0, counts.prompt_tokens or counts.input_tokens or 0),
-        completion_tokens=max(0, counts.completion_tokens or counts.output_tokens or 0),
+        prompt_tokens=min(_MOST, max(0, counts.prompt_tokens or counts.input_tokens or 0)),
+        completion_tokens=min(_MOST, max(0, counts.completion_tokens or counts.output_tokens or 0)),
     )
