@@ -207,7 +207,7 @@ def test_capsules_are_private_and_the_newest_is_last(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
     assert stat.S_IMODE((tmp_path / "capsules").stat().st_mode) == 0o700
     assert json.loads(Capsules(tmp_path).last(InstanceId("chat-0")))["code"] == KEPT_OF_ONE + 2
-    with pytest.raises(NoCapsule, match="chat-1"):
+    with pytest.raises(NoCapsule):
         capsules.last(InstanceId("chat-1"))
 
 
