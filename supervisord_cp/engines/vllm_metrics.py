@@ -19,6 +19,8 @@ ITL: Final = ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_se
 WAITING_BY_REASON: Final = "vllm:num_requests_waiting_by_reason"
 SLEEP_STATE: Final = "vllm:engine_sleep_state"
 PREEMPTIONS: Final = ("vllm:num_preemptions_total",)
+_MOST: Final = 2.0**40
+"""No engine has more requests: one that says so is not to be believed."""
 
 
 def read_load(page: str) -> EngineLoad:
@@ -93,7 +95,7 @@ def _sum(series: list[float]) -> float | None:
 
 def _count(series: list[float]) -> int | None:
     total = _sum(series)
-    return None if total is None else round(total)
+    return None if total is None else round(min(total, _MOST))
 
 
 def _mean(series: list[float]) -> float | None:

@@ -45,7 +45,7 @@ def finite_scores(
     try:
         if len(scores) == len(candidates):
             total = sum(scores)
-            if total - total == 0 or all(map(math.isfinite, scores)):  # no sum of others is finite
+            if (type(total) is float and total - total == 0) or all(map(math.isfinite, scores)):
                 return scores
     except (TypeError, OverflowError):
         pass

@@ -7,6 +7,8 @@ from supervisord_cp.router.exchange import Exchange
 
 MESSAGES: Final = "/v1/messages"
 """Anthropic's API."""
+CLIENT_GONE: Final = 499
+"""Counted for clients that left before the answer was complete."""
 JSON: Final = b"content-type: application/json\r\n"
 
 

@@ -140,6 +140,8 @@ class ClientConnection(asyncio.Protocol):
             self._work()
             if begins and self._awaits_head():
                 self._deadline = self._clock() + self._limits.header_timeout_s
+            if self._slow and len(self._buffer) > MOST_PIPELINED:
+                self.hold_reading(True)
 
     def eof_received(self) -> None:
         """Nothing more comes: the transport closes, and nobody is left to answer."""
@@ -152,6 +154,7 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._slow_since = _NEVER
         if self._exchange is None:
+            self.hold_reading(False)
             self._work()
         elif self._exchange.events is not None:
             self._exchange.events.client_ready()

@@ -27,7 +27,7 @@ from supervisord_cp.plugin_host.binding import Binder
 from supervisord_cp.plugin_host.registry import Registry
 from supervisord_cp.policy.routing import Outcome
 from supervisord_cp.router import own
-from supervisord_cp.router.answers import reject
+from supervisord_cp.router.answers import CLIENT_GONE, reject
 from supervisord_cp.router.auth import ApiKeys
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.fleet import Fleet
@@ -35,7 +35,7 @@ from supervisord_cp.router.flow import SWITCHING, Flow
 from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import RequestHead
 from supervisord_cp.router.intake import check_path, take
-from supervisord_cp.router.judge import CLIENT_GONE, Judge, Watcher
+from supervisord_cp.router.judge import Judge, Watcher
 from supervisord_cp.router.learning import learned
 from supervisord_cp.router.metrics import RouterMetrics
 from supervisord_cp.router.observers import Observer

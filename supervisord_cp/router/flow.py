@@ -11,12 +11,11 @@ from supervisord_cp.core.routing.tail import Tail
 from supervisord_cp.model.base import Incarnation
 from supervisord_cp.model.request import RoutingRequest
 from supervisord_cp.policy.scheduling import WaitingRequest
-from supervisord_cp.router.answers import id_line, messages_line, reject
+from supervisord_cp.router.answers import CLIENT_GONE, id_line, messages_line, reject
 from supervisord_cp.router.exchange import Exchange
 from supervisord_cp.router.held import Held, begins_with_error
 from supervisord_cp.router.host import Host
 from supervisord_cp.router.http1.head import ResponseHead
-from supervisord_cp.router.judge import CLIENT_GONE
 from supervisord_cp.router.metrics import DeploymentFigures
 from supervisord_cp.router.outgoing import asks_to_switch, upstream_message
 from supervisord_cp.router.traits import traits_of

@@ -11,6 +11,7 @@ from supervisord_cp.core.routing.outliers import is_slow, peers_median, slowest
 from supervisord_cp.core.routing.usage import Usage
 from supervisord_cp.core.routing.vitals import Measure
 from supervisord_cp.model.base import Incarnation
+from supervisord_cp.router.answers import CLIENT_GONE
 from supervisord_cp.router.fleet import Fleet
 from supervisord_cp.router.metrics import RouterMetrics
 from supervisord_cp.router.pools import Pools
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 LOOK_EVERY_S: Final = 2.0
 _LEAST_EVENTS: Final = 8
 """Of a stream whose time per token is looked at."""
-CLIENT_GONE: Final = 499
-"""Counted for clients that left before the answer was complete."""
 _FIRST_TOKEN: Final = Measure.FIRST_TOKEN
 _TOKEN: Final = Measure.TOKEN
 _WHOLE: Final = Measure.WHOLE

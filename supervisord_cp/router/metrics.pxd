@@ -20,4 +20,4 @@ cdef class RouterMetrics:
     cdef dict _deployments
     cdef readonly dict rejected, retries, ejections
     cdef public object connections
-    cpdef DeploymentFigures of(self, str deployment)
+    cpdef DeploymentFigures of(self, object deployment)

@@ -47,6 +47,8 @@ BAD: dict[str, tuple[str, Any]] = {
     "scorer is short": ("scorer", lambda *_: [1.0]),
     "scorer is long": ("scorer", lambda *_: [1.0] * 4),
     "scorer is no number": ("scorer", lambda *_: [math.nan, 1.0, 2.0]),
+    "scorer is complex": ("scorer", lambda *_: [1j, 2j, 3j]),
+    "scorer is larger than a float": ("scorer", lambda *_: [10**400, 10**401, 1]),
     "scorer is infinite": ("scorer", lambda *_: [math.inf, 1.0, 2.0]),
     "scorer is too large": ("scorer", lambda *_: [10**400, 1.0, 2.0]),
     "scorer returns text": ("scorer", lambda *_: ["a", "b", "c"]),

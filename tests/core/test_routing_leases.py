@@ -108,6 +108,13 @@ def test_no_limit_is_no_limit() -> None:
     assert account.has_room(0.0)
 
 
+def test_what_cannot_be_is_no_number_of_requests() -> None:
+    account = Account(instance("i.1", EngineLoad(running=10**30)), 10**30)
+    assert (account.limited, account.has_room(0.0)) == (False, False)
+    account.renew(instance("i.1", EngineLoad(running=0)), 2**63)
+    assert (account.limited, account.has_room(0.0)) == (False, True)
+
+
 def load(running: int, waiting: int = 0, age: int = 0) -> EngineLoad:
     return EngineLoad(running=running, waiting=waiting, age_ms=age)
 

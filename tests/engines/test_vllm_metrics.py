@@ -56,6 +56,7 @@ def test_kv_cache_usage(page: str, usage: float | None) -> None:
         (["NaN"], None),
         (["+Inf"], None),
         (["many"], None),
+        (["1e+30"], 1 << 40),  # more than there can be
     ],
 )
 def test_counts_are_summed_over_ranks(series: list[str], running: int | None) -> None:

@@ -439,3 +439,15 @@ async def test_nodelay_is_on(router: Rig) -> None:
     (connection,) = router.listener._connections
     sock = connection.transport.get_extra_info("socket")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_what_a_client_sends_that_does_not_read_is_bounded() -> None:
+    client = Wired()
+    client.connection.pause_writing()
+    for _ in range(8):
+        client.send(b"POST /v1/x HTTP/1.1\r\nhost: t\r\nContent-Length: 16384\r\n\r\n" + b"x" * 16384)
+    assert client.wire.held
+    assert client.core.served == []
+    client.connection.resume_writing()
+    assert not client.wire.held
+    assert len(client.core.served) == 8

@@ -21,6 +21,8 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.closed = False
+        self.held = False
+        """Whether it is not read from."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
@@ -36,9 +38,11 @@ class Wire(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return False
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.held = True
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.held = False
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -85,16 +89,16 @@ class Wired:
         self.core = Answerer()
         self.wire = Wire()
         heads: RecurringHeads[RequestHead] = RecurringHeads(parse_request)
-        self._connection = ClientConnection(self.core, LIMITS, heads, set(), lambda: self.now)
-        self._connection.connection_made(self.wire)
+        self.connection = ClientConnection(self.core, LIMITS, heads, set(), lambda: self.now)
+        self.connection.connection_made(self.wire)
 
     def send(self, data: bytes) -> None:
         if data and not self.wire.closed:
-            self._connection.data_received(data)
+            self.connection.data_received(data)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self._connection.tick(self.now)
+        self.connection.tick(self.now)
 
 
 def received(pieces: Sequence[bytes]) -> Answerer:

@@ -1,6 +1,7 @@
 """The control plane in front of engines: instances, requests, life."""
 
 import asyncio
+import enum
 
 import pytest
 
@@ -74,7 +75,14 @@ async def test_it_is_a_context_manager() -> None:
     assert not plane.get_status()["running"]
 
 
+class Model(enum.StrEnum):
+    ONE = "one"
+
+
 async def test_models_by_name() -> None:
+    async with cluster() as c:
+        await c.add("e", model=Model.ONE)
+        assert await c.ask(model_name=Model.ONE) == "e"
     async with cluster() as c:
         await c.add("a", model="one")
         await c.add("b", model="two")

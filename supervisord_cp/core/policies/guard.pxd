@@ -8,7 +8,7 @@ cdef class Figures:
 
 
 cdef class Guard:
-    cdef readonly str name
+    cdef readonly object name
     cdef Figures _figures
     cdef object _listener, _timer, _watch
     cdef double _budget_s

@@ -76,7 +76,7 @@ class Account:
         self.entry: Final = entry
         self.siblings = 0 if entry is None else entry.elsewhere()
         """Requests of this router's other processes, as last looked up."""
-        self.limit = limit or _UNLIMITED
+        self.limit = min(limit or _UNLIMITED, _UNLIMITED)
         """Requests at once; enormous when there is no limit."""
         self.ceiling: Ceiling | None = None
         """What it has refused lately, as a limit of its own."""
@@ -190,7 +190,7 @@ class Account:
         """Take over what a newer snapshot says of the same incarnation."""
         fresh_load = instance.load != self.instance.load
         self.instance = instance
-        self.limit = limit or _UNLIMITED
+        self.limit = min(limit or _UNLIMITED, _UNLIMITED)
         self._candidate = None
         if fresh_load:
             self._fold_load(instance)
@@ -205,7 +205,7 @@ class Account:
         ours = max(self._peak, self._earlier_peak)
         self._earlier_peak, self._peak = self._peak, len(self._leases) + self.siblings
         reported = 0 if load is None else (load.running or 0) + (load.waiting or 0)
-        self.foreign = max(0, reported - ours)
+        self.foreign = min(_UNLIMITED, max(0, reported - ours))
 
 
 class Ledger:
