@@ -13,7 +13,7 @@ from tests.waiting import eventually
 
 FOLDER = os.environ.get("SUPERVISORD_CP_REAL_VLLM", "")
 LOADING_S = 300.0
-AT_ONCE = 4
+AT_ONCE = 8
 
 AGENT = """slots = 2
 [agent.allow]
